@@ -1,0 +1,52 @@
+# Every target sets up what it needs by itself, once.
+
+PYTHON ?= python3
+MODEL ?= resnet18
+WEIGHTS ?= default
+PORT ?= 8080
+
+VENV := .venv/bin
+ENVIRONMENT := $(PYTHON) scripts/environment.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) PYTHON=$(PYTHON)"
+
+setup: ## make the environment .venv and nothing else
+	@$(ENVIRONMENT) runtime demo dev
+
+demo: ## everything once: environment, weights, archive, server, one photograph explained
+	@$(ENVIRONMENT) runtime demo
+	@$(VENV)/python scripts/demo.py
+
+serve: ## build the archive if needed and serve it in the foreground; Ctrl-C stops
+	@$(ENVIRONMENT) runtime demo
+	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --if-needed
+	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
+
+test: ## all tests, a real TorchServe among them; no weights to download
+	@$(ENVIRONMENT) runtime demo dev
+	@$(VENV)/python -m pytest
+
+lint: ## ruff and mypy
+	@$(ENVIRONMENT) runtime demo dev
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+# The lock names no index, so it works with whichever one pip is configured for.
+COMPILE := $(VENV)/uv pip compile pyproject.toml --quiet --universal --no-python-downloads --python-version 3.10 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+
+lock: ## resolve pyproject.toml anew into requirements/
+	@$(ENVIRONMENT) dev
+	@$(COMPILE) --output-file requirements/runtime.txt
+	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
+	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--output-file requirements/dev.txt
+
+clean: ## remove the environment, archives and everything built
+	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,208 @@
+"""Bytes to picture, picture to model input, and where the one lies on the other."""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnsupportedImage
+from gradcam.settings import Interpolation, Settings
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUPPORTED = "send JPEG, PNG, WebP, BMP, GIF or TIFF"
+
+# How other kinds of picture begin, so that their senders hear more than "not a picture".
+OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
+    "AVIF": (4, (b"ftypavif", b"ftypavis")),
+    "HEIC": (4, (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")),
+    "JPEG 2000": (0, (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")),
+    "JPEG XL": (0, (b"\x00\x00\x00\x0cJXL ", b"\xff\x0a")),
+    "Photoshop": (0, (b"8BPS",)),
+    "PDF": (0, (b"%PDF-",)),
+    "SVG": (0, (b"<svg", b"<?xml")),
+    "ICO": (0, (b"\x00\x00\x01\x00",)),
+    "DICOM": (128, (b"DICM",)),
+}
+
+# A picture of 1 × 20,000 pixels, resized until its shorter side is 256, would have five million rows of which
+# the crop takes 224. So many pixels are computed on either side of the crop, more than the filter reaches.
+CROP_MARGIN = 1024
+
+# The model's own limit on pixels replaces Pillow's, which knows neither the model nor a clear message.
+Image.MAX_IMAGE_PIXELS = None
+
+
+# ----------------------------------------------------------------------------- geometry
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in pixels of the picture as sent: the part of it that the network sees."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class View:
+    """How a picture of `width` × `height` becomes the model input: resized, then its middle cut out.
+
+    `squash` resizes to the input's very size and cuts nothing off.
+    """
+
+    width: int
+    height: int
+    resized_width: int
+    resized_height: int
+    input_width: int
+    input_height: int
+    interpolation: Interpolation
+
+    @classmethod
+    def of(cls, width: int, height: int, settings: Settings) -> View:
+        """Returns the view that torchvision's `Resize` and `CenterCrop` make of a picture of this size."""
+        input_height, input_width = settings.input_size
+        if settings.transform == "squash":
+            return cls(width, height, input_width, input_height, input_width, input_height, settings.interpolation)
+        longer = int(settings.resize_size * max(width, height) / min(width, height))
+        wide = width >= height
+        return cls(
+            width,
+            height,
+            longer if wide else settings.resize_size,
+            settings.resize_size if wide else longer,
+            input_width,
+            input_height,
+            settings.interpolation,
+        )
+
+    @property
+    def left(self) -> int:
+        """Left edge of the input in the resized picture; rounds as `CenterCrop` does."""
+        return round((self.resized_width - self.input_width) / 2)
+
+    @property
+    def top(self) -> int:
+        """Top edge of the input in the resized picture."""
+        return round((self.resized_height - self.input_height) / 2)
+
+    @property
+    def region(self) -> Region:
+        """The part of the picture that the input shows."""
+        x, y = self.width / self.resized_width, self.height / self.resized_height
+        return Region(
+            left=round(self.left * x),
+            top=round(self.top * y),
+            right=max(round((self.left + self.input_width) * x), round(self.left * x) + 1),
+            bottom=max(round((self.top + self.input_height) * y), round(self.top * y) + 1),
+        )
+
+
+# ----------------------------------------------------------------------------- decoding
+
+
+def decode(data: bytes, settings: Settings) -> Image.Image:
+    """Decodes a picture to RGB, turned as its EXIF orientation says.
+
+    Of an animation or a document the first frame or page is taken. Transparency is dropped, 16 bits a channel
+    become the upper 8.
+
+    Raises:
+        TooLarge: more bytes or pixels than the settings allow; read from the header, before decoding.
+        UnsupportedImage: a picture of another kind.
+        UndecodableImage: not a picture, or a broken one.
+    """
+    if len(data) > settings.max_image_bytes:
+        raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_pixels(image, settings)
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except RequestError:
+        raise
+    except UnidentifiedImageError as error:
+        raise _not_a_picture(data) from error
+    except Exception as error:
+        # Pillow's decoders raise whatever hostile bytes lead them into (ValueError, struct.error, SyntaxError …).
+        logger.info("undecodable picture of %d bytes: %s: %s", len(data), type(error).__name__, error)
+        raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
+
+
+def _check_pixels(image: Image.Image, settings: Settings) -> None:
+    pixels = image.width * image.height
+    if pixels > settings.max_image_pixels:
+        raise TooLarge(
+            f"the picture has {image.width} × {image.height} = {pixels:,} pixels, "
+            f"the limit is {settings.max_image_pixels:,}"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise UnsupportedImage("pictures of floating-point numbers have no known range; send 8 or 16 bits a channel")
+    if image.mode.startswith("I"):
+        # Pillow's own conversion cuts off at 255, which turns most 16-bit pictures white.
+        upper_byte = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1) >> 8
+        image = Image.fromarray(upper_byte.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _not_a_picture(data: bytes) -> RequestError:
+    if not data:
+        return UndecodableImage(f"the picture is empty (0 bytes); {SUPPORTED}")
+    for name, (offset, beginnings) in OTHER_FORMATS.items():
+        if data[offset:].startswith(beginnings):
+            return UnsupportedImage(f"{name} is not supported; {SUPPORTED}")
+    return UndecodableImage(f"these {len(data):,} bytes are not a picture; {SUPPORTED}")
+
+
+def _cause(error: Exception) -> str:
+    return type(error).__name__ if not isinstance(error, OSError) else str(error).split("\n")[0]
+
+
+# ----------------------------------------------------------------------------- model input
+
+
+def model_input(image: Image.Image, view: View) -> Tensor:
+    """Resizes and cuts out as torchvision's antialiased `Resize` and `CenterCrop` do.
+
+    Returns:
+        (3, H, W), uint8.
+    """
+    left, right = _computed(view.left, view.input_width, view.resized_width)
+    top, bottom = _computed(view.top, view.input_height, view.resized_height)
+    x, y = view.width / view.resized_width, view.height / view.resized_height
+    resample = Image.Resampling[view.interpolation.upper()]
+    box = (left * x, top * y, right * x, bottom * y)
+    resized = image.resize((right - left, bottom - top), resample, box=box)
+    x0, y0 = view.left - left, view.top - top
+    cropped = resized.crop((x0, y0, x0 + view.input_width, y0 + view.input_height))
+    return torch.from_numpy(np.array(cropped)).permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
+
+
+def _computed(start: int, length: int, resized: int) -> tuple[int, int]:
+    """Returns the stretch of a side of the resized picture that is computed: almost always all of it."""
+    return max(0, start - CROP_MARGIN), min(resized, start + length + CROP_MARGIN)
+
+
+def normalize(images: Tensor, settings: Settings) -> Tensor:
+    """Returns uint8 images (B, 3, H, W) as the float32 that the network was trained on."""
+    mean = torch.tensor(settings.mean, device=images.device)[:, None, None]  # (3, 1, 1)
+    std = torch.tensor(settings.std, device=images.device)[:, None, None]  # (3, 1, 1)
+    return images.float().div(255).sub(mean).div(std)
+
+
+def pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Returns the picture as (H, W, 3), RGB."""
+    return np.asarray(image)

@@ -1,0 +1,337 @@
+"""The network, cut at the target layer into a trunk and a head.
+
+The trunk takes images to the values at the cut: the activations of the target layer, and whatever
+else the rest of the network needs (in a ResNet the residual branch that goes around the layer). The
+head takes these to the logits. The trunk is the expensive part and never sees autograd; the head is
+replayed with gradients for the (image, class) pairs that are to be explained.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from gradcam.network import check_layer
+
+OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+class SplitError(ValueError):
+    """A network that cannot be cut at this layer; the message names the layer and the reason."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """The values at the cut, of a batch of B images."""
+
+    activations: Tensor
+    """The target layer's output, (B, C, h, w)."""
+    others: tuple[Tensor, ...]
+    """What else the head needs, a tensor (B, …) each."""
+
+    def rows(self, indices: Tensor) -> Features:
+        """Returns a copy of the rows `indices` (N,), which autograd may enter where it may not enter these."""
+        return Features(
+            self.activations.index_select(0, indices),  # (N, C, h, w)
+            tuple(other.index_select(0, indices) for other in self.others),
+        )
+
+
+class Split:
+    """A network in two parts that together compute exactly what it computes."""
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, layer: str) -> None:
+        """Keeps the parts; `split` makes them."""
+        self.trunk = trunk
+        self.head = head
+        self.layer = layer
+
+    def features(self, images: Tensor) -> Features:
+        """Runs the trunk on images (B, 3, H, W)."""
+        activations, *others = self.trunk(images)
+        return Features(activations, tuple(others))
+
+    def logits(self, features: Features) -> Tensor:
+        """Runs the head; returns (B, K)."""
+        logits: Tensor = self.head(features.activations, *features.others)
+        return logits
+
+    def gradients(self, features: Features, classes: Tensor) -> Tensor:
+        """Returns the gradient of logit `classes[n]` of row n with respect to row n's activations.
+
+        Rows do not mix in a network in eval mode, so the gradient of the sum of the N logits holds them all
+        (Selvaraju et al. 2017, the derivative in eq. 1). Gradients must be enabled.
+
+        Args:
+            features: N rows that are not inference tensors, as `Features.rows` returns them.
+            classes: (N,), int64.
+
+        Returns:
+            (N, C, h, w).
+        """
+        leaf = features.activations.detach().requires_grad_()
+        logits = self.logits(Features(leaf, features.others))  # (N, K)
+        chosen = logits.gather(1, classes[:, None])  # (N, 1)
+        (gradients,) = torch.autograd.grad(chosen.sum(), leaf)
+        return gradients
+
+
+def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
+    """Cuts a network in eval mode at `layer` and proves the parts equal to the whole on random images.
+
+    Args:
+        network: its in-place operations may be made out-of-place, which changes no result.
+        layer: name of the module whose output is the cut.
+        input_size: height and width of the images, in pixels.
+
+    Raises:
+        UnknownName: the network has no such layer.
+        SplitError: the network cannot be cut there.
+    """
+    check_layer(network, layer)
+    graph = _trace(network, layer)
+    cut = _values_at_cut(graph, _only_call(graph, layer))
+    _leave_values_alone(network, graph, cut)
+    everything = fx.GraphModule(network, _trunk_graph(graph, cut))
+    crossings = _crossings(everything, cut, layer, _images(network, input_size, 3))
+    rows = [node for node in cut if crossings[node] is Crossing.ROWS]
+    parts = Split(
+        trunk=fx.GraphModule(network, _trunk_graph(graph, rows)),
+        head=fx.GraphModule(network, _head_graph(graph, rows, crossings)),
+        layer=layer,
+    )
+    _prove(network, parts, _images(network, input_size, 2))
+    return parts
+
+
+# ----------------------------------------------------------------------------- the graph
+
+
+class _Tracer(fx.Tracer):
+    """Traces into everything but torch's own modules and the target layer."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name == self.layer or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(network: nn.Module, layer: str) -> fx.Graph:
+    try:
+        return _Tracer(layer).trace(network)
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        raise SplitError(f"cannot cut at {layer!r}: torch.fx cannot trace this network: {error}") from error
+
+
+def _only_call(graph: fx.Graph, layer: str) -> fx.Node:
+    calls: list[fx.Node] = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
+    if len(calls) != 1:
+        executed = f"is executed {len(calls)} times" if calls else "is not executed, or only inside another module"
+        raise SplitError(f"cannot cut at {layer!r}: it {executed}; name a layer that is executed once")
+    return calls[0]
+
+
+def _dependents(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Returns the nodes whose value depends on one of `nodes`, without these."""
+    found: set[fx.Node] = set()
+    waiting = [user for node in nodes for user in node.users]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting.extend(node.users)
+    return found
+
+
+def _from_images(graph: fx.Graph) -> set[fx.Node]:
+    """Returns the images and all that is computed from them; the rest is the same for every batch."""
+    images = [node for node in graph.nodes if node.op == "placeholder"]
+    return {*images, *_dependents(images)}
+
+
+def _values_at_cut(graph: fx.Graph, target: fx.Node) -> list[fx.Node]:
+    """Returns the nodes that the trunk computes and the head reads, the target first.
+
+    What does not depend on the images (parameters and what is computed from them) is computed in the head.
+    """
+    head = _dependents([target])
+    trunk = _from_images(graph) - head - {target}
+    return [target, *(node for node in graph.nodes if node in trunk and not head.isdisjoint(node.users))]
+
+
+def _leave_values_alone(network: nn.Module, graph: fx.Graph, cut: list[fx.Node]) -> None:
+    """Makes in-place operations out-of-place where they would overwrite a value that is read again."""
+    for node in graph.nodes:
+        if node.args and isinstance(node.args[0], fx.Node) and _is_in_place(network, node):
+            overwritten = node.args[0]
+            if overwritten in cut or len(overwritten.users) > 1:
+                _make_out_of_place(network, node)
+
+
+def _is_in_place(network: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        name = str(node.target)
+        return name.endswith("_") and not name.endswith("__")
+    return node.target in OUT_OF_PLACE or bool(_arguments(node).get("inplace", False))
+
+
+def _make_out_of_place(network: nn.Module, node: fx.Node) -> None:
+    if node.op == "call_module":
+        network.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]
+    elif node.op == "call_method":
+        node.target = str(node.target).removesuffix("_")
+    elif callable(node.target) and node.target in OUT_OF_PLACE:
+        node.target = OUT_OF_PLACE[node.target]
+    else:
+        arguments = _arguments(node)
+        node.args, node.kwargs = (), {**arguments, "inplace": False}
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """Returns a function call's arguments by name, or none where the function has no signature to read."""
+    if node.op != "call_function" or not callable(node.target):
+        return {}
+    try:
+        return dict(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _trunk_graph(graph: fx.Graph, outputs: list[fx.Node]) -> fx.Graph:
+    """Returns the graph from the images to the `outputs`, the first of which is the target."""
+    trunk = fx.Graph()
+    copies: dict[fx.Node, fx.node.Argument] = {}
+    head = _dependents([outputs[0]])
+    _copy([node for node in graph.nodes if node in _from_images(graph) - head], trunk, copies)
+    trunk.output(tuple(copies[node] for node in outputs))
+    return trunk
+
+
+def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, Crossing | Constant]) -> fx.Graph:
+    """Returns the graph from the rows at the cut to the logits.
+
+    The number of images is read from the activations: the head may be given more rows than the trunk.
+    """
+    head = fx.Graph()
+    copies: dict[fx.Node, fx.node.Argument] = {node: head.placeholder(node.name) for node in rows}
+    for node, crossing in crossings.items():
+        if isinstance(crossing, Constant):
+            copies[node] = crossing.value
+        elif crossing is Crossing.BATCH_SIZE:
+            copies[node] = head.call_method("size", (copies[rows[0]], 0))
+    _copy([node for node in graph.nodes if node in _dependents([rows[0]])], head, copies)
+    return head
+
+
+def _copy(nodes: list[fx.Node], graph: fx.Graph, copies: dict[fx.Node, fx.node.Argument]) -> None:
+    """Copies nodes into a graph in their order, and before each what it reads that is not copied yet."""
+
+    def copied(node: fx.Node) -> fx.node.Argument:
+        if node not in copies:
+            copies[node] = graph.node_copy(node, copied)
+        return copies[node]
+
+    for node in nodes:
+        copied(node)
+
+
+# ----------------------------------------------------------------------------- what crosses the cut
+
+
+class Crossing(Enum):
+    """What a value at the cut is, when it is not a constant."""
+
+    ROWS = "a tensor with a row an image"
+    BATCH_SIZE = "the number of images, as `x.size(0)` gives it"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value at the cut that is the same for every batch, such as the width of a feature map."""
+
+    value: fx.node.Argument
+
+
+def _crossings(trunk: nn.Module, cut: list[fx.Node], layer: str, images: Tensor) -> dict[fx.Node, Crossing | Constant]:
+    """Tells what each value at the cut is, by comparing a batch of 2 with a batch of 3.
+
+    Raises:
+        SplitError: a value can neither be gathered by row nor be kept as it is, or cannot be explained.
+    """
+    with torch.no_grad():
+        of_2, of_3 = trunk(images[:2]), trunk(images)
+    _check_activations(of_3[0], layer)
+    crossings: dict[fx.Node, Crossing | Constant] = {}
+    for node, value_2, value_3 in zip(cut, of_2, of_3, strict=True):
+        if isinstance(value_3, Tensor) and (value_2.shape[:1], value_3.shape[:1]) == ((2,), (3,)):
+            crossings[node] = Crossing.ROWS
+        elif not isinstance(value_3, Tensor) and (value_2, value_3) == (2, 3):
+            crossings[node] = Crossing.BATCH_SIZE
+        elif not isinstance(value_3, Tensor) and value_2 == value_3:
+            crossings[node] = Constant(value_3)
+        else:
+            raise SplitError(
+                f"cannot cut at {layer!r}: behind it the network reads {node.name!r}, which has no row an image"
+            )
+    return crossings
+
+
+def _check_activations(activations: Any, layer: str) -> None:
+    if not isinstance(activations, Tensor) or activations.dim() != 4:
+        form = tuple(activations.shape) if isinstance(activations, Tensor) else type(activations).__name__
+        raise SplitError(f"cannot explain {layer!r}: its output must be (batch, channels, height, width), not {form}")
+    if activations.shape[2:].numel() == 1:
+        raise SplitError(f"cannot explain {layer!r}: its output has one position only, so there is nothing to map")
+
+
+# ----------------------------------------------------------------------------- proof
+
+
+def _prove(network: nn.Module, parts: Split, images: Tensor) -> None:
+    """Checks on random images that the parts give what the network gives, and that images do not mix.
+
+    Raises:
+        SplitError: they do not; a network that mixes images cannot be served in batches either.
+    """
+    observed: list[Tensor] = []
+    target = network.get_submodule(parts.layer)
+    # Cloned, because an in-place operation behind the layer overwrites what the hook is given.
+    hook = target.register_forward_hook(lambda module, inputs, output: observed.append(output.detach().clone()))
+    try:
+        with torch.no_grad():
+            expected = network(images)  # (2, K)
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        features = parts.features(images)
+        logits = parts.logits(features)
+        alone = parts.logits(features.rows(torch.tensor([1], device=images.device)))  # (1, K)
+    for name, ours, theirs in (
+        ("activations", features.activations, observed[0]),
+        ("logits", logits, expected),
+        ("logits of one image of the batch", alone, expected[1:]),
+    ):
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
+            raise SplitError(f"cannot cut at {parts.layer!r}: the parts do not give the network's own {name}")
+
+
+def _images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, *input_size, generator=generator)  # (count, 3, H, W)
+    return images.to(next(network.parameters()).device)

@@ -1,0 +1,220 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
+"""Packs a network with its weights, labels and the handler into an archive that TorchServe serves.
+
+The archive runs wherever the dependencies are installed; it needs nothing of this repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+import weights as weight_sources
+from gradcam import cam, network
+from gradcam.errors import UnknownName, near_names
+from gradcam.network import Labels, NetworkError
+from gradcam.settings import Settings, SettingsError, Transform
+from gradcam.split import SplitError, split
+from weights import Weights
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL_STORE = ROOT / "model_store"
+HANDLER = "gradcam_handler.py"
+WEIGHTS_FILE = "weights.safetensors"
+LABELS_FILE = "index_to_name.json"
+CONFIG_FILE = "model-config.yaml"
+
+# What TorchServe's frontend reads from model-config.yaml.
+FRONTEND = {
+    # One worker with a thread a core: more workers would fight over the cores.
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "batchSize": 8,
+    # Milliseconds to wait for a batch to fill. Under load it fills while the batch before it is at work; a lone
+    # request should not wait. 0 would mean 100.
+    "maxBatchDelay": 1,
+    # Seconds.
+    "responseTimeout": 60,
+    "startupTimeout": 300,
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is to be packed; the fields are the command's options."""
+
+    arch: str
+    weights: str = "default"
+    labels: Path | None = None
+    layer: str | None = None
+    method: str = "gradcam"
+    transform: Transform = "squash"
+    name: str | None = None
+    output: Path = MODEL_STORE
+
+    @property
+    def archive(self) -> Path:
+        """Where the archive goes."""
+        return self.output / f"{self.name or self.arch}.mar"
+
+
+def build(options: Build) -> Path:
+    """Builds the archive and returns its path; an archive is there whole or not at all.
+
+    Raises:
+        NetworkError: architecture, weights and labels do not go together.
+        UnknownName: there is no such layer.
+        SplitError: the network cannot be explained at the layer.
+    """
+    if options.method not in cam.METHODS:
+        raise UnknownName(f"there is no method {options.method!r}{near_names(options.method, cam.METHODS)}")
+    if options.arch not in network.architectures():
+        network.build(options.arch, num_classes=1)
+    given = None if options.labels is None else Labels.read(options.labels)
+    loaded = weight_sources.load(options.arch, options.weights, None if given is None else len(given.names))
+    num_classes = weight_sources.num_classes_of(options.arch, loaded.state_dict, loaded.source)
+    labels = _labels(given, loaded, num_classes)
+    model = network.build(options.arch, num_classes)
+    network.load_state_dict(model, loaded.state_dict, loaded.source)
+    layer = options.layer or network.last_convolution(model)
+    split(model, layer, weight_sources.published(options.arch).input_size)
+    with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
+        contents = Path(folder) / "contents"
+        shutil.copytree(ROOT / "handler", contents, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        weights_sha256 = _write_weights(contents / WEIGHTS_FILE, model)
+        _write_labels(contents / LABELS_FILE, labels)
+        known = weight_sources.published(options.arch)
+        settings = Settings(
+            architecture=options.arch,
+            num_classes=num_classes,
+            weights=loaded.source,
+            weights_sha256=weights_sha256,
+            input_size=known.input_size,
+            mean=known.mean,
+            std=known.std,
+            layer=layer,
+            transform=options.transform,
+            resize_size=known.resize_size,
+            interpolation=known.interpolation,
+            method=options.method,
+        )
+        _write_config(contents / CONFIG_FILE, settings)
+        packed = _pack(contents, options.archive.stem, Path(folder))
+        return _deliver(packed, options.archive)
+
+
+def _labels(given: Labels | None, loaded: Weights, num_classes: int) -> Labels:
+    if given is not None and len(given.names) != num_classes:
+        raise NetworkError(f"the labels name {len(given.names)} classes, but {loaded.source} has {num_classes}")
+    if given is not None:
+        return given
+    if loaded.labels is not None:
+        return Labels(loaded.labels)
+    print(f"No --labels: the classes are called 'class 0' to 'class {num_classes - 1}'", file=sys.stderr)
+    return Labels(tuple(f"class {index}" for index in range(num_classes)))
+
+
+def _write_weights(path: Path, model: nn.Module) -> str:
+    """Writes the weights and returns the file's SHA-256."""
+    # Cloned, because safetensors refuses tensors that share memory.
+    save_file({name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_labels(path: Path, labels: Labels) -> None:
+    names = {str(index): name for index, name in enumerate(labels.names)}
+    path.write_text(json.dumps(names, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _write_config(path: Path, settings: Settings) -> None:
+    config = {**FRONTEND, "gradcam": settings.to_mapping()}
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _pack(contents: Path, name: str, folder: Path) -> Path:
+    """Has torch-model-archiver make the archive inside `folder`."""
+    # The archiver deletes what it finds at TMPDIR/<name>.
+    staging = folder / "staging"
+    staging.mkdir()
+    command = {
+        "--model-name": name,
+        "--version": "1.0",
+        "--serialized-file": contents / WEIGHTS_FILE,
+        "--handler": contents / HANDLER,
+        "--config-file": contents / CONFIG_FILE,
+        "--extra-files": contents,
+        "--export-path": folder,
+    }
+    arguments = [str(part) for option in command.items() for part in option]
+    done = subprocess.run(
+        [sys.executable, "-m", "model_archiver.model_packaging", *arguments],
+        env={**os.environ, "TMPDIR": str(staging)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise NetworkError(f"torch-model-archiver failed: {done.stderr.strip()}")
+    return folder / f"{name}.mar"
+
+
+def _deliver(packed: Path, archive: Path) -> Path:
+    """Puts the archive in its place in one step, so that a server never sees half of it."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(packed, partial)
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+    return archive
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--arch", required=True, help="a torchvision classifier, or efficientnet_lite0")
+    parser.add_argument(
+        "--weights",
+        default="default",
+        help="default (as published), random (seeded), or a state dict or safetensors file",
+    )
+    parser.add_argument("--labels", type=Path, help="JSON list, index_to_name.json, or text with a name a line")
+    parser.add_argument("--layer", help="the module to explain; the last convolution if not given")
+    parser.add_argument("--method", default="gradcam", choices=list(cam.METHODS))
+    parser.add_argument(
+        "--transform",
+        default="squash",
+        choices=typing.get_args(Transform),
+        help="squash: the whole picture is resized; crop: the centre of it",
+    )
+    parser.add_argument("--name", help="of the model in URLs; the architecture's if not given")
+    parser.add_argument("--output", type=Path, default=MODEL_STORE, help="folder for the archive")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        archive = build(Build(**vars(_parser().parse_args(arguments))))
+    except (NetworkError, SettingsError, SplitError, UnknownName) as error:
+        print(f"build_mar: {error}", file=sys.stderr)
+        return 1
+    print(f"{archive} ({archive.stat().st_size / 1e6:.0f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
