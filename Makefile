@@ -20,7 +20,7 @@ setup: ## make the environment .venv and nothing else
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
-	@$(VENV)/python scripts/demo.py
+	@$(VENV)/python scripts/demo.py --weights $(WEIGHTS)
 
 serve: ## build the archive if needed and serve it in the foreground; Ctrl-C stops
 	@$(ENVIRONMENT) runtime demo
@@ -38,12 +38,12 @@ lint: ## ruff and mypy
 	@$(VENV)/mypy
 
 # The lock names no index, so it works with whichever one pip is configured for.
-COMPILE := $(VENV)/uv pip compile pyproject.toml --quiet --universal --no-python-downloads --python-version 3.10 \
+COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
 lock: ## resolve pyproject.toml anew into requirements/
 	@$(ENVIRONMENT) dev
-	@$(COMPILE) --output-file requirements/runtime.txt
+	@$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/dev.txt

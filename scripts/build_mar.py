@@ -10,11 +10,13 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import typing
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +56,11 @@ FRONTEND = {
 
 @dataclass(frozen=True)
 class Build:
-    """What is to be packed; the fields are the command's options."""
+    """What is to be packed; the fields are the command's options.
+
+    Raises:
+        NetworkError: the model's name does not fit a URL.
+    """
 
     arch: str
     weights: str = "default"
@@ -64,6 +70,10 @@ class Build:
     transform: Transform = "squash"
     name: str | None = None
     output: Path = MODEL_STORE
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.archive.stem, re.ASCII):
+            raise NetworkError(f"--name {self.name!r}: a model's name has only letters, digits and '_', '-', '.'")
 
     @property
     def archive(self) -> Path:
@@ -113,7 +123,29 @@ def build(options: Build) -> Path:
         )
         _write_config(contents / CONFIG_FILE, settings)
         packed = _pack(contents, options.archive.stem, Path(folder))
+        with zipfile.ZipFile(packed, "a") as archive:
+            archive.comment = _fingerprint(options)
         return _deliver(packed, options.archive)
+
+
+def build_if_needed(options: Build) -> Path:
+    """Builds the archive, unless it is there and was built from the same options, files and code."""
+    try:
+        with zipfile.ZipFile(options.archive) as archive:
+            current = archive.comment == _fingerprint(options)
+    except (FileNotFoundError, zipfile.BadZipFile):
+        current = False
+    return options.archive if current else build(options)
+
+
+def _fingerprint(options: Build) -> bytes:
+    """Returns what tells whether an archive is current; it stands in the archive's zip comment."""
+    files = sorted((ROOT / "handler").rglob("*.py"))
+    files += [path for path in (options.labels, Path(options.weights)) if path is not None and path.is_file()]
+    digest = hashlib.sha256(repr(options).encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest().encode()
 
 
 def _labels(given: Labels | None, loaded: Weights, num_classes: int) -> Labels:
@@ -202,13 +234,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="of the model in URLs; the architecture's if not given")
     parser.add_argument("--output", type=Path, default=MODEL_STORE, help="folder for the archive")
+    parser.add_argument(
+        "--if-needed", action="store_true", help="keep an archive that was built from the same options, files and code"
+    )
     return parser
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
+    options = vars(_parser().parse_args(arguments))
+    make = build_if_needed if options.pop("if_needed") else build
     try:
-        archive = build(Build(**vars(_parser().parse_args(arguments))))
+        archive = make(Build(**options))
     except (NetworkError, SettingsError, SplitError, UnknownName) as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1

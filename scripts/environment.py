@@ -42,9 +42,7 @@ def create() -> None:
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     except subprocess.CalledProcessError:
-        sys.exit(
-            "Python's venv module does not work here; on Debian and Ubuntu: apt-get install python3-venv"
-        )
+        sys.exit("Python's venv module does not work here; on Debian and Ubuntu: apt-get install python3-venv")
     (site_packages,) = VENV.glob("lib/python*/site-packages")
     (site_packages / "handler.pth").write_text(f"{ROOT / 'handler'}\n")
 
@@ -58,8 +56,8 @@ def install(group: str) -> None:
         return
     print(f"Installing {lock.relative_to(ROOT)} into {VENV}", flush=True)
     # --no-deps: the lock is complete, and its hashes are checked for every file.
-    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    subprocess.run([*command, "--requirement", lock], check=True)
+    options = ["--disable-pip-version-check", "--no-deps", "--require-hashes", "--requirement", str(lock)]
+    subprocess.run([str(PYTHON), "-m", "pip", "install", *options], check=True)
     stamp.write_text(digest)
 
 
@@ -68,14 +66,10 @@ def main(groups: list[str]) -> None:
     known = sorted(path.stem for path in LOCKS.glob("*.txt"))
     unknown = sorted(set(groups) - set(known))
     if unknown or not groups:
-        sys.exit(
-            f"usage: environment.py GROUP…, one or more of {', '.join(known)}; not {', '.join(unknown) or 'none'}"
-        )
+        sys.exit(f"usage: environment.py GROUP…, one or more of {', '.join(known)}; not {', '.join(unknown) or 'none'}")
     if sys.version_info < MINIMUM_PYTHON:
         wanted = ".".join(map(str, MINIMUM_PYTHON))
-        sys.exit(
-            f"Python {wanted} or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python{wanted} …"
-        )
+        sys.exit(f"Python {wanted} or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python{wanted} …")
     # A Python that runs make from inside another environment must not leak into this one.
     os.environ.pop("PYTHONPATH", None)
     with exclusive():

@@ -204,7 +204,8 @@ def download(url: str) -> Path:
         reason = getattr(error, "reason", error)
         raise WeightsUnavailable(
             f"{path.name} could not be downloaded ({reason}). Bring the file yourself: get {url} on a machine that "
-            f"reaches it, and pass it with --weights {path.name} (WEIGHTS={path.name} for make)"
+            f"reaches it, and pass it with --weights {path.name} (for make: WEIGHTS={path.name}). Without any download "
+            f"there are --weights random and --arch {EFFICIENTNET_LITE0} (for make: MODEL={EFFICIENTNET_LITE0})"
         ) from error
     except RuntimeError as error:
         raise NetworkError(f"{url} is not the published file: {error}") from error
