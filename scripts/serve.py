@@ -40,6 +40,8 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config.properties"
 EXAMPLE = ROOT / "examples" / "chelsea.jpg"
+# However this program ends, its end of the pipe closes then, and the process group goes with it.
+GUARD = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" 3<&-'
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
 HOST = "127.0.0.1"
 PORTS = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
@@ -126,7 +128,7 @@ class Server:
             self._command(),
             cwd=directory,
             env=self._environment(directory, java_home),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -207,10 +209,11 @@ class Server:
 
     def _command(self) -> list[str]:
         """Returns the command line; its paths are those of `_write_files`."""
+        guard = ["sh", "-c", GUARD, "sh"]
         # --ncs: no snapshots of the configuration, which would win over ours at the next start.
         launcher = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
         files = ["--ts-config", "config.properties", "--model-store", "model-store"]
-        return [*launcher, *files, "--models", *(f"{model}={model}.mar" for model in self.models)]
+        return [*guard, *launcher, *files, "--models", *(f"{model}={model}.mar" for model in self.models)]
 
     def _environment(self, directory: Path, java_home: Path) -> dict[str, str]:
         """Returns the environment of the server, which its workers inherit."""
@@ -293,9 +296,9 @@ class Server:
 
     def _clean(self) -> None:
         """Forgets the process and removes the temporary directory."""
-        if self._process is not None and self._process.stdout is not None and self._reader is not None:
-            self._reader.join(timeout=1)
-            self._process.stdout.close()
+        if self._process is not None and self._reader is not None:
+            with self._process:  # closes its pipes
+                self._reader.join(timeout=1)
         self._process = self._reader = None
         if self._directory is not None:
             self._directory.cleanup()
@@ -427,13 +430,15 @@ def load_failure(model: str, output: Sequence[str]) -> str:
     """
     said = re.compile(rf"W-\d+-{re.escape(model)}_[^_ ]*-std(?:out|err) MODEL_LOG - (.*)")
     text = "\n".join(match[1] for line in output if (match := said.search(line)))
+    *_, text = re.split(r"model_name: .*, batchSize: \d+\n", text)
     # TorchServe takes an ImportError in the handler for a missing handler and looks for one of its own:
     # what follows is about that search.
     text, *_ = re.split(r"(?s)\n*During handling .*No module named 'ts\.torch_handler\.", text)
     # It logs any RuntimeError, and then dies of another one that says nothing.
     text, *_ = re.split(r"(?s)\nBackend worker process died\..*RuntimeError: 50\d - ", text)
     lines = text.split("\n")[-SHOWN_LINES:]
-    return "\n  ".join([lines[-1] or "its worker ended without a word", *lines])
+    reason = lines[-1] if "Traceback" in text else "its worker ended without an exception, for want of memory?"
+    return "\n  ".join([reason, *lines])
 
 
 def log_dir_of(port: int) -> Path:
@@ -456,10 +461,12 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def handle_signals() -> None:
-    """Makes SIGTERM and SIGHUP work like Ctrl-C, unless they are ignored on purpose, as with nohup."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, interrupt)
+    """Makes SIGTERM and SIGHUP work like Ctrl-C, and Ctrl-C also where a script started this with `&`."""
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    # Under nohup it is ignored, and has to stay so.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

