@@ -17,7 +17,6 @@ from gradcam.errors import RequestError
 from gradcam.network import Labels
 from gradcam.pipeline import Batch, Forward, Pipeline
 from gradcam.settings import Settings
-from gradcam.split import split
 from gradcam.wire import Reply, Request
 
 logger = logging.getLogger(__name__)
@@ -42,11 +41,11 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         labels = Labels.read(model_dir / "index_to_name.json")
         self.manifest = context.manifest
         self.device = _device(properties.get("gpu_id"))
-        self.model = network.build(settings.architecture, settings.num_classes)
+        model_file = model_dir / settings.model_file if settings.model_file else None
+        self.model = network.build(settings.architecture, settings.num_classes, model_file)
         network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"])
         self.model.to(self.device)
-        parts = split(self.model, settings.layer, settings.input_size)
-        self.pipeline = Pipeline(parts, labels, settings, self.device)
+        self.pipeline = Pipeline(self.model, labels, settings, self.device)
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)
 
@@ -69,6 +68,8 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         return {
             **self.pipeline.settings.to_mapping(),
             "methods": list(cam.METHODS),
+            "layers": [name for name, _ in self.model.named_modules() if name],
+            "cut": self.pipeline.splits[self.pipeline.settings.layer].way,
             "labels": list(self.pipeline.labels.names),
             "device": str(self.device),
             "versions": {

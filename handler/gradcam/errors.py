@@ -6,7 +6,9 @@
     ├── UndecodableImage      400  not a picture, or a broken one                     (images)
     ├── TooLarge              413  more bytes or pixels than the model's settings say (images)
     ├── UnsupportedImage      415  a picture, but of a kind that is not decoded       (images)
-    └── UnknownName           422  a class, layer or method the model does not have   (network, pipeline)
+    ├── UnknownName           422  a class, layer or method the model does not have   (network, pipeline)
+    ├── TooExpensive          422  an explanation that takes longer than allowed      (explainer)
+    └── NumericalOverflow     422  a picture too much for the network's precision     (pipeline)
 
 A fault that is not the request's has no place here: it is raised as it is, logged with its cause
 and fails the batch.
@@ -15,7 +17,7 @@ and fails the batch.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 
@@ -79,6 +81,27 @@ class UnknownName(RequestError):
     status = 422
     phrase = "Unprocessable Entity"
     code = "unknown_name"
+
+
+class TooExpensive(RequestError):
+    """An explanation that takes longer than the model's settings allow."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+    code = "too_expensive"
+
+
+class NumericalOverflow(RequestError):
+    """A picture on which the network's numbers leave the range of its precision."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+    code = "numerical_overflow"
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """Returns the message for a name that is none of the known ones."""
+    return f"there is no {kind} {name!r}{near_names(name, known)} ({kind}s are {', '.join(known)})"
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

@@ -38,8 +38,10 @@ class Options:
     explain: int = 1
     method: str | None = None
     """None: the model's."""
-    layer: str | None = None
-    """None: the model's."""
+    layer: tuple[str, ...] | None = None
+    """One layer, or several whose maps are fused; None: the model's."""
+    smooth: bool = False
+    """Whether to average over flipped and scaled versions of the picture."""
     heatmap: Literal["grid", "none"] = "grid"
     overlay: Literal["png", "jpeg", "none"] = "none"
     colormap: str = "jet"
@@ -208,6 +210,21 @@ def _name(name: str, value: Any) -> str:
     return value.strip()
 
 
+def _layers(name: str, value: Any) -> tuple[str, ...]:
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list) or not entries:
+        raise InvalidOption(f"{name} must be a layer's name or a list of them, not {_shown(value)}")
+    return tuple(_name(name, entry) for entry in entries)
+
+
+def _flag(name: str, value: Any) -> bool:
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    text = str(value).strip().lower()
+    if not isinstance(value, str | bool | int) or text not in flags:
+        raise InvalidOption(f"{name} must be true or false, not {_shown(value)}")
+    return flags[text]
+
+
 def _alpha(name: str, value: Any) -> float:
     try:
         number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
@@ -232,7 +249,8 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "targets": _targets,
     "explain": _explain,
     "method": _name,
-    "layer": _name,
+    "layer": _layers,
+    "smooth": _flag,
     "heatmap": _choice("grid", "none"),
     "overlay": _choice("png", "jpeg", "none"),
     "colormap": _name,
@@ -273,7 +291,7 @@ class Result:
     predictions: list[Prediction]
     explanations: list[Explanation]
     method: str
-    layer: str
+    layers: tuple[str, ...]
     width: int
     height: int
     region: Region
@@ -305,7 +323,7 @@ def _document(result: Result) -> dict[str, Any]:
         "predictions": [_prediction(prediction) for prediction in result.predictions],
         "explanations": [_explanation(explanation, result.request.options) for explanation in result.explanations],
         "method": result.method,
-        "layer": result.layer,
+        "layer": result.layers[0] if len(result.layers) == 1 else result.layers,
         "image": {
             "width": result.width,
             "height": result.height,
