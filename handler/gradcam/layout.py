@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # Class token, distillation token, registers: what transformers put in front of the patches' tokens.
 MAX_PREFIX_TOKENS = 16
+
+
+# Modules whose output has one layout only, whatever its sizes.
+CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class Layout:
         return {"channels first": 1, "channels last": 3, "tokens": 2}[self.kind]
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
-        """Recognises an output's shape (B, …), for an input of that height and width.
+    def of(cls, module: nn.Module, shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
+        """Recognises the shape (B, …) of a module's output, for an input of that height and width.
 
         Returns:
             None where the shape has no grid, or a grid of one position, or could be read in two ways.
         """
+        if len(shape) == 4 and isinstance(module, CHANNELS_FIRST):
+            return cls("channels first", shape[2], shape[3]) if shape[2] * shape[3] > 1 else None
         if len(shape) == 4:
             return _of_grid(shape, input_size)
         if len(shape) == 3:

@@ -244,16 +244,18 @@ def _execute(network: nn.Module, input_size: tuple[int, int]) -> list[Call]:
     outputs = [ended[index][2] for index in first.values()]
     tensors = [output for output in outputs if isinstance(output, Tensor) and output.requires_grad]
     gradients = torch.autograd.grad(logits.max(), tensors, allow_unused=True)
-    channels = {id(t): _channels(g, input_size) for t, g in zip(tensors, gradients, strict=True) if g is not None}
+    reached = {id(t): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
     return [
-        Call(name, module, channels.get(id(output), 0) if first[id(output)] == index else 0)
+        Call(
+            name, module, _channels(module, reached.get(id(output)) if first[id(output)] == index else None, input_size)
+        )
         for index, (name, module, output) in enumerate(ended)
     ]
 
 
-def _channels(gradient: Tensor, input_size: tuple[int, int]) -> int:
-    layout = Layout.of(tuple(gradient.shape), input_size)
-    if layout is None:
+def _channels(module: nn.Module, gradient: Tensor | None, input_size: tuple[int, int]) -> int:
+    layout = None if gradient is None else Layout.of(module, tuple(gradient.shape), input_size)
+    if gradient is None or layout is None:
         return 0
     grid = layout.to_grid(gradient)  # (1, C, h, w)
     positions = grid.abs().sum(dim=1).count_nonzero()

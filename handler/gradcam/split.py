@@ -162,9 +162,7 @@ def _observe(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Te
 
 def _layout(module: nn.Module, activations: Tensor, layer: str, input_size: tuple[int, int]) -> Layout:
     shape = tuple(activations.shape)
-    if isinstance(module, nn.Conv2d) and shape[2] * shape[3] > 1:
-        return Layout("channels first", shape[2], shape[3])
-    layout = Layout.of(shape, input_size)
+    layout = Layout.of(module, shape, input_size)
     if layout is None:
         raise SplitError(
             f"cannot explain {layer!r}: its output {shape[1:]} an image is no grid of positions on the picture"
