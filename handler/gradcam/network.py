@@ -240,16 +240,13 @@ def _execute(network: nn.Module, input_size: tuple[int, int]) -> list[Call]:
     finally:
         for hook in hooks:
             hook.remove()
-    first = {id(output): index for index, (_, _, output) in reversed(list(enumerate(ended)))}
-    outputs = [ended[index][2] for index in first.values()]
+    outputs = {id(output): output for _, _, output in ended}.values()
     tensors = [output for output in outputs if isinstance(output, Tensor) and output.requires_grad]
     gradients = torch.autograd.grad(logits.max(), tensors, allow_unused=True)
     reached = {id(t): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
     return [
-        Call(
-            name, module, _channels(module, reached.get(id(output)) if first[id(output)] == index else None, input_size)
-        )
-        for index, (name, module, output) in enumerate(ended)
+        Call(name, module, _channels(module, reached.pop(id(output), None), input_size))
+        for name, module, output in ended
     ]
 
 
