@@ -43,7 +43,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         self.device = _device(properties.get("gpu_id"))
         model_file = model_dir / settings.model_file if settings.model_file else None
         self.model = network.build(settings.architecture, settings.num_classes, model_file)
-        network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"])
+        network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"], settings.weights_sha256)
         self.model.to(self.device)
         self.pipeline = Pipeline(self.model, labels, settings, self.device)
         self.initialized = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -210,7 +209,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     except FileNotFoundError as error:
         raise NetworkError(f"there is no weights file {path}") from error
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:
+        # A damaged or hostile file leads the readers into whatever it likes (IndexError, struct.error, …).
         raise NetworkError(
             f"{path.name} is not a state dict that can be read without running code ({type(error).__name__}); "
             "write it with torch.save(model.state_dict(), …) or safetensors.torch.save_file(model.state_dict(), …)"
@@ -218,11 +218,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not _is_state_dict(loaded):
         raise NetworkError(f"{path.name} holds no state dict, which maps names to tensors")
     if all(name.startswith("module.") for name in loaded):
         return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
     return dict(loaded)
+
+
+def _is_state_dict(loaded: object) -> bool:
+    return (
+        isinstance(loaded, dict)
+        and len(loaded) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items())
+    )
 
 
 def num_classes_of(architecture: str, state_dict: dict[str, Tensor], model_file: Path | None) -> int:
@@ -258,7 +266,7 @@ def download(url: str) -> Path:
     try:
         with _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS):
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=True)
-    except (URLError, TimeoutError, ConnectionError) as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise WeightsUnavailable(
             f"{path.name} could not be downloaded ({reason}). Bring the file yourself: get {url} on a machine that "

@@ -17,8 +17,15 @@ and fails the batch.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Collection, Iterable
 from typing import ClassVar
+
+LONGEST_NAME = 200
+SHOWN_CHARACTERS = 60
+# Unlike `repr`, it stops at some depth: JSON may be nested as deep as Python's stack.
+QUOTE = reprlib.Repr()
+QUOTE.maxstring = QUOTE.maxother = QUOTE.maxlong = SHOWN_CHARACTERS
 
 
 class RequestError(Exception):
@@ -99,13 +106,21 @@ class NumericalOverflow(RequestError):
     code = "numerical_overflow"
 
 
+def shown(value: object) -> str:
+    """Returns a client's value as an error message quotes it: recognisable, but never long."""
+    text = QUOTE.repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
 def unknown(kind: str, name: str, known: Collection[str]) -> str:
     """Returns the message for a name that is none of the known ones."""
-    return f"there is no {kind} {name!r}{near_names(name, known)} ({kind}s are {', '.join(known)})"
+    return f"there is no {kind} {shown(name)}{near_names(name, known)} ({kind}s are {', '.join(known)})"
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Returns `", did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
+    """Returns `"; did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
+    if len(name) > LONGEST_NAME:
+        return ""  # to compare a megabyte with a thousand labels would take minutes
     by_folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(by_folded[folded]) for folded in near)}?" if near else ""

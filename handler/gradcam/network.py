@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -18,7 +19,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gradcam.errors import UnknownName, near_names
+from gradcam.errors import UnknownName, near_names, shown
 from gradcam.layout import Layout
 
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
@@ -139,12 +140,14 @@ def _only_network_class(module: ModuleType, path: Path) -> type[nn.Module]:
 # ----------------------------------------------------------------------------- weights
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Loads a safetensors file into the network, every tensor of it and no other.
+def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
+    """Loads an archive's weights file, every tensor of it and no other.
 
     Raises:
-        NetworkError: names or shapes differ from the network's.
+        NetworkError: the file is damaged, or names or shapes differ from the network's.
     """
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise NetworkError(f"{path.name} is damaged: its SHA-256 is not the one in model-config.yaml")
     load_state_dict(network, load_file(path), source=path.name)
 
 
@@ -159,7 +162,8 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source
         name: tensor for name, tensor in state_dict.items() if name in wanted or not name.startswith(AUXILIARY)
     }
     differences = {
-        "lacks": [name for name in wanted if name not in state_dict],
+        # Checkpoints from before PyTorch 0.4.1 do not have the count, which inference does not use.
+        "lacks": [name for name in wanted if name not in state_dict and not name.endswith("num_batches_tracked")],
         "has, but the network does not:": [name for name in state_dict if name not in wanted],
         "has in another shape:": [
             f"{name} {tuple(state_dict[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -173,7 +177,7 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source
     found = [f"it {verb} {_shortened(names)}" for verb, names in differences.items() if names]
     if found:
         raise NetworkError(f"{source} does not fit the network: {'; '.join(found)}")
-    network.load_state_dict(state_dict)
+    network.load_state_dict(state_dict, strict=False)
 
 
 def _shortened(names: list[str]) -> str:
@@ -267,7 +271,7 @@ def check_layer(network: nn.Module, name: str) -> None:
     """
     names = [known for known, _ in network.named_modules() if known]
     if name not in names:
-        raise UnknownName(f"the network has no layer {name!r}{near_names(name, names)}", code="unknown_layer")
+        raise UnknownName(f"the network has no layer {shown(name)}{near_names(name, names)}", code="unknown_layer")
 
 
 # ----------------------------------------------------------------------------- labels
@@ -318,12 +322,12 @@ class Labels:
         if len(indices) > 1:
             listed = " and ".join(map(str, indices))
             raise UnknownName(
-                f"the label {target!r} belongs to the classes {listed}: ask for one by its index",
+                f"the label {shown(target)} belongs to the classes {listed}: ask for one by its index",
                 code="ambiguous_class",
             )
         if not indices:
             raise UnknownName(
-                f"there is no class with the label {target!r}{near_names(target, self.names)}",
+                f"there is no class with the label {shown(target)}{near_names(target, self.names)}",
                 code="unknown_class",
             )
         return indices[0]

@@ -25,7 +25,7 @@ from gradcam.errors import InvalidOption, NumericalOverflow, RequestError, TooEx
 from gradcam.explainer import Explainer, Pair, Pass
 from gradcam.images import Region, View
 from gradcam.network import Labels
-from gradcam.settings import Settings
+from gradcam.settings import Settings, SettingsError
 from gradcam.split import Split, SplitError, split
 from gradcam.wire import Explanation, Options, Prediction, Request, Result
 
@@ -119,7 +119,12 @@ class Pipeline:
         Raises:
             UnknownName: the network has no such layer.
             SplitError: the network cannot be cut there.
+            SettingsError: there is no such method, or a label is missing.
         """
+        if settings.method not in METHODS:
+            raise SettingsError(f"gradcam: 'method': {unknown('method', settings.method, METHODS)}")
+        if len(labels.names) != settings.num_classes:
+            raise SettingsError(f"there are {len(labels.names)} labels for {settings.num_classes} classes")
         self.network = network
         self.labels = labels
         self.settings = settings
@@ -259,8 +264,8 @@ class Pipeline:
                 request=item.request,
                 predictions=[self._prediction(index, probabilities) for index in _most_probable(probabilities, topk)],
                 explanations=[
-                    self._explanation(item, self._prediction(index, probabilities), heatmap)
-                    for index, heatmap in zip(targets, maps.numpy(), strict=True)
+                    self._explanation(item, self._prediction(index, probabilities), heatmap, first=number == 0)
+                    for number, (index, heatmap) in enumerate(zip(targets, maps.numpy(), strict=True))
                 ],
                 method=item.method,
                 layers=item.layers,
@@ -274,9 +279,12 @@ class Pipeline:
     def _prediction(self, index: int, probabilities: Tensor) -> Prediction:
         return Prediction(index, self.labels.names[index], float(probabilities[index]))
 
-    def _explanation(self, item: Item, prediction: Prediction, heatmap: NDArray[np.float32]) -> Explanation:
+    def _explanation(
+        self, item: Item, prediction: Prediction, heatmap: NDArray[np.float32], *, first: bool
+    ) -> Explanation:
         drawn = None
-        if item.picture is not None and item.request.encoding is not None:
+        needed = first or item.request.accept is None
+        if needed and item.picture is not None and item.request.encoding is not None:
             options, picture = item.request.options, np.asarray(item.picture)  # (H, W, 3)
             blended = overlay.draw(heatmap, picture, item.view.region, options.colormap, options.alpha)
             drawn = overlay.encode(blended, item.request.encoding)

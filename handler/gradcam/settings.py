@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -92,6 +93,8 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise SettingsError(f"gradcam: {field.name!r} must be finite, not {value!r}")
             if field.name != "mean" and any(isinstance(number, int | float) and number <= 0 for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be greater than 0, not {value!r}")
         if self.transform == "crop" and self.resize_size < max(self.input_size):
