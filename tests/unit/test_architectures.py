@@ -6,14 +6,13 @@ take about three minutes on two cores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
+from torch import Tensor, nn
+
 from gradcam import network
 from gradcam.explainer import Explainer, Pair, Pass
 from gradcam.split import split
-from torch import Tensor, nn
 
 CLASSES = 7
 PATCH = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
@@ -27,7 +26,7 @@ OTHER_THAN_LAST_CONVOLUTION = {
     "googlenet": "inception5b",
     "inception_v3": "Mixed_7c",
     "maxvit_t": "blocks.3.layers.1.layers.grid_attention",
-    **{name: "norm" for name in ("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b")},
+    **dict.fromkeys(("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"), "norm"),
     **{name: f"encoder.layers.encoder_layer_{n}.ln_1" for name, n in zip(PATCH, (11, 11, 23, 23, 31), strict=True)},
 }
 
@@ -39,13 +38,12 @@ def smallest_side(architecture: str) -> int:
 
 
 @pytest.fixture
-def quick_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the architectures' own initialisation, which takes most of the time; `seed` fills all weights."""
     for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_"):
         monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
     for architecture, patch in PATCH.items():
         monkeypatch.setitem(network.OPTIONS, architecture, {"image_size": 3 * patch})
-    yield
 
 
 def seed(model: nn.Module) -> None:
