@@ -49,6 +49,16 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)
 
+    def handle(self, data: list[dict[str, Any]], context: Context) -> list[Any]:
+        """Answers a batch, or describes the model."""
+        self.context = context
+        # The stock handler asks for the header of the first request only, which a client may have sent, and then
+        # answers the whole batch with one description. A genuine question is alone and empty.
+        if data == [{}] and super()._is_describe():
+            return [self.describe_handle()]
+        answers: list[Any] = super().handle(data, context)
+        return answers
+
     def preprocess(self, data: list[dict[str, Any]]) -> Batch:
         """Parses the rows and decodes their pictures."""
         return self.pipeline.preprocess([self._parse(row, index) for index, row in enumerate(data)])
@@ -79,9 +89,12 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             },
         }
 
+    def _is_describe(self) -> bool:
+        # `handle` has decided it already.
+        return False
+
     def _is_explain(self) -> bool:
-        # TorchServe asks this of the first request of a batch only. Every answer here is explained, at
-        # `/explanations` as at `/predictions`, as its own options say.
+        # Every answer here is explained, at `/explanations` as at `/predictions`, as its own options say.
         return False
 
     def _parse(self, row: dict[str, Any], index: int) -> Request | RequestError:

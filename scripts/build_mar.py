@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors.torch import save_file
 from torch import nn
@@ -107,8 +106,7 @@ def build(options: Build) -> Path:
         options.arch, options.weights, None if given is None else len(given.names), options.model_file
     )
     model = _model(options, loaded)
-    with torch.no_grad():
-        num_classes = model(torch.zeros(1, 3, *preprocessing.input_size)).shape[1]  # (1, K)
+    num_classes = network.count_classes(model, preprocessing.input_size)
     labels = _labels(given, loaded, num_classes)
     layer = options.layer or network.default_layer(model, preprocessing.input_size)
     split(model, layer, preprocessing.input_size)

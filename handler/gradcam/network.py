@@ -184,6 +184,22 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def count_classes(network: nn.Module, input_size: tuple[int, int]) -> int:
+    """Returns how many logits the network gives for an image of that height and width.
+
+    Raises:
+        NetworkError: it does not run on such an image, or gives something else.
+    """
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 3, *input_size))  # (1, K)
+    except Exception as error:  # whatever the network's own code makes of a size that it was not built for
+        raise NetworkError(f"the network does not run on images of {input_size} pixels: {error}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise NetworkError("the network's output must be one tensor of logits (batch, classes)")
+    return logits.shape[1]
+
+
 # ----------------------------------------------------------------------------- target layer
 
 

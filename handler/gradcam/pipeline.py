@@ -224,10 +224,9 @@ class Pipeline:
 
     def _answers(self, items: list[Item], legs: list[Leg]) -> list[Result | RequestError]:
         logits = _logits(legs, len(items))
-        probabilities = [row.softmax(dim=0).cpu() for row in logits]  # (K,) each
-        targets = [_targets(item, row) for item, row in zip(items, probabilities, strict=True)]
+        targets = [_targets(item, row) for item, row in zip(items, logits, strict=True)]
         maps = self._maps(items, legs, targets)
-        return list(map(self._result, items, probabilities, targets, maps))
+        return list(map(self._result, items, logits, targets, maps))
 
     def _maps(self, items: list[Item], legs: list[Leg], targets: list[list[int]]) -> list[Tensor | RequestError]:
         """Returns each item's maps, (n, h, w) for its n targets."""
@@ -249,10 +248,11 @@ class Pipeline:
         return [failed.get(row) or _fused(part) for row, part in enumerate(parts)]
 
     def _result(
-        self, item: Item, probabilities: Tensor, targets: list[int], maps: Tensor | RequestError
+        self, item: Item, logits: Tensor, targets: list[int], maps: Tensor | RequestError
     ) -> Result | RequestError:
         if isinstance(maps, RequestError):
             return maps
+        probabilities = logits.softmax(dim=0)  # (K,)
         if not (probabilities.isfinite().all() and maps.isfinite().all()):
             return NumericalOverflow(
                 f"the network's numbers overflow on this picture in {self.settings.precision}; "
@@ -262,7 +262,7 @@ class Pipeline:
         try:
             return Result(
                 request=item.request,
-                predictions=[self._prediction(index, probabilities) for index in _most_probable(probabilities, topk)],
+                predictions=[self._prediction(index, probabilities) for index in _most_probable(logits, topk)],
                 explanations=[
                     self._explanation(item, self._prediction(index, probabilities), heatmap, first=number == 0)
                     for number, (index, heatmap) in enumerate(zip(targets, maps.numpy(), strict=True))
@@ -305,11 +305,12 @@ def _legs(items: list[Item]) -> dict[tuple[str, Augmentation], list[int]]:
 
 
 def _logits(legs: list[Leg], count: int) -> list[Tensor]:
-    """Returns each item's logits (K,), from the first of its legs."""
+    """Returns each item's logits (K,) on the CPU, from the first of its legs."""
     logits: dict[int, Tensor] = {}
     for leg in legs:
+        rows = leg.forward.logits.cpu()
         for index, row in enumerate(leg.rows):
-            logits.setdefault(row, leg.forward.logits[index])
+            logits.setdefault(row, rows[index])
     return [logits[row] for row in range(count)]
 
 
@@ -330,13 +331,14 @@ def _rows(values: Tensor, rows: list[int]) -> Tensor:
     return values if len(rows) == len(values) else values[rows]
 
 
-def _most_probable(probabilities: Tensor, count: int) -> list[int]:
-    indices: list[int] = probabilities.topk(count).indices.tolist()
+def _most_probable(logits: Tensor, count: int) -> list[int]:
+    """Ranks by logits: the probabilities of many an unlikely class are the same in float32."""
+    indices: list[int] = logits.topk(count).indices.tolist()
     return indices
 
 
-def _targets(item: Item, probabilities: Tensor) -> list[int]:
-    return _most_probable(probabilities, item.request.options.explain) if item.targets is None else list(item.targets)
+def _targets(item: Item, logits: Tensor) -> list[int]:
+    return _most_probable(logits, item.request.options.explain) if item.targets is None else list(item.targets)
 
 
 def _peak(heatmap: NDArray[np.float32], region: Region) -> tuple[int, int] | None:

@@ -16,7 +16,6 @@ import logging
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any, Literal
 
 import torch
@@ -26,13 +25,6 @@ from gradcam.layout import Layout
 from gradcam.network import check_layer
 
 logger = logging.getLogger(__name__)
-
-OUT_OF_PLACE: dict[Callable[..., Any], Callable[..., Any]] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-}
 
 
 class SplitError(ValueError):
@@ -80,7 +72,8 @@ class Split:
 
     def logits(self, features: Features) -> Tensor:
         """Runs the head; returns (B, K)."""
-        logits: Tensor = self.head(features.activations, *features.others)
+        # Cloned, because the head may work in place: on a leaf it must not, and the activations are still needed.
+        logits: Tensor = self.head(features.activations.clone(), *(other.clone() for other in features.others))
         return logits
 
     def activations(self, features: Features) -> Tensor:
@@ -110,7 +103,7 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
     """Cuts a network in eval mode at `layer` and proves the parts equal to the whole on random images.
 
     Args:
-        network: its in-place operations may be made out-of-place, which changes no result.
+        network: stays as it is.
         layer: name of the module whose output is the cut.
         input_size: height and width of the images, in pixels.
 
@@ -155,8 +148,8 @@ def _observe(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Te
         raise SplitError(f"cannot cut at {layer!r}: it {executed}; name a layer that is executed once")
     if not isinstance(observed[0], Tensor):
         raise SplitError(f"cannot cut at {layer!r}: its output is a {type(observed[0]).__name__}, not a tensor")
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise SplitError("the network's output must be one tensor of logits (batch, classes)")
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+        raise SplitError(f"cannot cut at {layer!r}: the network must give one tensor of logits (batch, classes)")
     return observed[0], logits
 
 
@@ -211,10 +204,7 @@ class _From(nn.Module):
         self.layer = layer
 
     def forward(self, activations: Tensor, images: Tensor) -> Any:
-        # Cloned, because what follows the layer may work in place, and a leaf must not be overwritten.
-        hook = self.network.get_submodule(self.layer).register_forward_hook(
-            lambda module, inputs, output: activations.clone()
-        )
+        hook = self.network.get_submodule(self.layer).register_forward_hook(lambda module, inputs, output: activations)
         try:
             return self.network(images)
         finally:
@@ -231,10 +221,9 @@ class Untraceable(SplitError):
 def _cut_with_fx(network: nn.Module, layer: str, images: Tensor) -> tuple[nn.Module, nn.Module]:
     graph = _trace(network, layer)
     cut = _values_at_cut(graph, _only_call(graph, layer))
-    _leave_values_alone(network, graph, cut)
     everything = fx.GraphModule(network, _trunk_graph(graph, cut))
     crossings = _crossings(everything, cut, images)
-    rows = [node for node in cut if crossings[node] is Crossing.ROWS]
+    rows = [node for node in cut if crossings[node] == Rows()]
     trunk = fx.GraphModule(network, _trunk_graph(graph, rows))
     return trunk, fx.GraphModule(network, _head_graph(graph, rows, crossings))
 
@@ -251,9 +240,12 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(network: nn.Module, layer: str) -> fx.Graph:
+    # Arguments behind the images, such as a mask that is None, keep their defaults.
+    _, *others = inspect.signature(network.forward).parameters.values()
+    defaults = {other.name: other.default for other in others if other.default is not other.empty}
     try:
-        return _Tracer(layer).trace(network)
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        return _Tracer(layer).trace(network, concrete_args=defaults)
+    except Exception as error:  # whatever a proxy instead of a tensor leads the network's own code into
         raise Untraceable(f"torch.fx cannot trace the network: {error}") from error
 
 
@@ -292,46 +284,6 @@ def _values_at_cut(graph: fx.Graph, target: fx.Node) -> list[fx.Node]:
     return [target, *(node for node in graph.nodes if node in trunk and not head.isdisjoint(node.users))]
 
 
-def _leave_values_alone(network: nn.Module, graph: fx.Graph, cut: list[fx.Node]) -> None:
-    """Makes in-place operations out-of-place where they would overwrite a value that is read again."""
-    for node in graph.nodes:
-        if node.args and isinstance(node.args[0], fx.Node) and _is_in_place(network, node):
-            overwritten = node.args[0]
-            if overwritten in cut or len(overwritten.users) > 1:
-                _make_out_of_place(network, node)
-
-
-def _is_in_place(network: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
-    if node.op == "call_method":
-        name = str(node.target)
-        return name.endswith("_") and not name.endswith("__")
-    return node.target in OUT_OF_PLACE or bool(_arguments(node).get("inplace", False))
-
-
-def _make_out_of_place(network: nn.Module, node: fx.Node) -> None:
-    if node.op == "call_module":
-        network.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]
-    elif node.op == "call_method":
-        node.target = str(node.target).removesuffix("_")
-    elif callable(node.target) and node.target in OUT_OF_PLACE:
-        node.target = OUT_OF_PLACE[node.target]
-    else:
-        arguments = _arguments(node)
-        node.args, node.kwargs = (), {**arguments, "inplace": False}
-
-
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """Returns a function call's arguments by name, or none where the function has no signature to read."""
-    if node.op != "call_function" or not callable(node.target):
-        return {}
-    try:
-        return dict(inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments)
-    except (TypeError, ValueError):
-        return {}
-
-
 def _trunk_graph(graph: fx.Graph, outputs: list[fx.Node]) -> fx.Graph:
     """Returns the graph from the images to the `outputs`, the first of which is the target."""
     trunk = fx.Graph()
@@ -342,7 +294,7 @@ def _trunk_graph(graph: fx.Graph, outputs: list[fx.Node]) -> fx.Graph:
     return trunk
 
 
-def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, Crossing | Constant]) -> fx.Graph:
+def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, Crossing]) -> fx.Graph:
     """Returns the graph from the rows at the cut to the logits.
 
     The number of images is read from the activations: the head may be given more rows than the trunk.
@@ -352,8 +304,9 @@ def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, C
     for node, crossing in crossings.items():
         if isinstance(crossing, Constant):
             copies[node] = crossing.value
-        elif crossing is Crossing.BATCH_SIZE:
-            copies[node] = head.call_method("size", (copies[rows[0]], 0))
+        elif isinstance(crossing, BatchSize):
+            count = head.call_method("size", (copies[rows[0]], 0))
+            copies[node] = head.call_function(operator.mul, (count, crossing.factor))
     _copy([node for node in graph.nodes if node in _dependents([rows[0]])], head, copies)
     return head
 
@@ -373,11 +326,16 @@ def _copy(nodes: list[fx.Node], graph: fx.Graph, copies: dict[fx.Node, fx.node.A
 # ----------------------------------------------------------------------------- what crosses the cut
 
 
-class Crossing(Enum):
-    """What a value at the cut is, when it is not a constant."""
+@dataclass(frozen=True)
+class Rows:
+    """A value at the cut that is a tensor with a row an image."""
 
-    ROWS = "a tensor with a row an image"
-    BATCH_SIZE = "the number of images, as `x.size(0)` gives it"
+
+@dataclass(frozen=True)
+class BatchSize:
+    """A value at the cut that is a multiple of the number of images, as `x.size(0)` gives it."""
+
+    factor: int
 
 
 @dataclass(frozen=True)
@@ -387,7 +345,10 @@ class Constant:
     value: fx.node.Argument
 
 
-def _crossings(trunk: nn.Module, cut: list[fx.Node], images: Tensor) -> dict[fx.Node, Crossing | Constant]:
+Crossing = Rows | BatchSize | Constant
+
+
+def _crossings(trunk: nn.Module, cut: list[fx.Node], images: Tensor) -> dict[fx.Node, Crossing]:
     """Tells what each value at the cut is, by comparing a batch of 2 with a batch of 3.
 
     Raises:
@@ -395,42 +356,52 @@ def _crossings(trunk: nn.Module, cut: list[fx.Node], images: Tensor) -> dict[fx.
     """
     with torch.no_grad():
         of_2, of_3 = trunk(images[:2]), trunk(images)
-    crossings: dict[fx.Node, Crossing | Constant] = {}
-    for node, value_2, value_3 in zip(cut, of_2, of_3, strict=True):
-        if isinstance(value_3, Tensor) and (value_2.shape[:1], value_3.shape[:1]) == ((2,), (3,)):
-            crossings[node] = Crossing.ROWS
-        elif not isinstance(value_3, Tensor) and (value_2, value_3) == (2, 3):
-            crossings[node] = Crossing.BATCH_SIZE
-        elif not isinstance(value_3, Tensor) and value_2 == value_3:
-            crossings[node] = Constant(value_3)
-        else:
-            raise Untraceable(f"behind it the network reads {node.name!r}, which has no row an image")
-    return crossings
+    return {node: _crossing(node, *values) for node, *values in zip(cut, of_2, of_3, strict=True)}
+
+
+def _crossing(node: fx.Node, of_2: Any, of_3: Any) -> Crossing:
+    if isinstance(of_3, Tensor):
+        if (of_2.shape[:1], of_3.shape[:1]) == ((2,), (3,)):
+            return Rows()
+    elif of_2 == of_3:
+        return Constant(of_3)
+    elif isinstance(of_3, int) and of_2 * 3 == of_3 * 2:
+        return BatchSize(of_3 // 3)
+    raise Untraceable(f"behind it the network reads {node.name!r}, which has no row an image")
 
 
 # ----------------------------------------------------------------------------- proof and measure
 
 
 def _prove(parts: Split, images: Tensor, activations: Tensor, logits: Tensor) -> None:
-    """Checks on random images that the parts give what the network gave, and that images do not mix.
+    """Checks on random images that the parts give what the network gave, that images do not mix, and gradients.
 
     Raises:
         SplitError: they do not; a network that mixes images cannot be served in batches either.
     """
     with torch.no_grad():
         features = parts.features(images)
-        ours = parts.logits(features)
-        reached = features.activations.clone()
-        alone = parts.logits(features.rows(torch.tensor([1], device=images.device)))  # (1, K)
-        single = parts.logits(parts.features(images[1:2]))  # (1, K)
-    for name, computed, expected in (
-        ("activations", reached, activations),
-        ("logits", ours, logits),
-        ("logits of one row of a batch", alone, logits[1:2]),
-        ("logits of one image alone", single, logits[1:2]),
-    ):
-        if not torch.allclose(computed, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())):
-            raise SplitError(f"cannot cut at {parts.layer!r}: the parts do not give the network's own {name}")
+        pairs = {"activations": (features.activations, activations), "logits": (parts.logits(features), logits)}
+        for row, expected in enumerate(logits):
+            index = torch.tensor([row], device=images.device)
+            pairs["logits of one row of a batch"] = (parts.logits(features.rows(index))[0], expected)
+            pairs["logits of an image alone"] = (parts.logits(parts.features(images[index]))[0], expected)
+            for name, (ours, theirs) in pairs.items():
+                _check_equal(ours, theirs, parts.layer, name)
+    try:
+        with torch.enable_grad():
+            gradients = parts.gradients(features, lambda logits: logits.amax(dim=1))
+    except RuntimeError as error:
+        raise SplitError(f"cannot explain {parts.layer!r}: no gradient reaches it: {error}") from error
+    if not gradients.isfinite().all():
+        raise SplitError(f"cannot explain {parts.layer!r}: its gradients are not finite")
+
+
+def _check_equal(ours: Tensor, theirs: Tensor, layer: str, name: str) -> None:
+    if not theirs.isfinite().all():
+        raise SplitError(f"cannot cut at {layer!r}: the network's own {name} are not finite")
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
+        raise SplitError(f"cannot cut at {layer!r}: the parts do not give the network's own {name}")
 
 
 def _pair_bytes(parts: Split, images: Tensor) -> int:
