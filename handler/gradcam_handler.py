@@ -17,7 +17,6 @@ from gradcam.errors import RequestError
 from gradcam.network import Labels
 from gradcam.pipeline import Batch, Forward, Pipeline
 from gradcam.settings import Settings
-from gradcam.split import split
 from gradcam.wire import Reply, Request
 
 logger = logging.getLogger(__name__)
@@ -42,13 +41,23 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         labels = Labels.read(model_dir / "index_to_name.json")
         self.manifest = context.manifest
         self.device = _device(properties.get("gpu_id"))
-        self.model = network.build(settings.architecture, settings.num_classes)
-        network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"])
+        model_file = model_dir / settings.model_file if settings.model_file else None
+        self.model = network.build(settings.architecture, settings.num_classes, model_file)
+        network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"], settings.weights_sha256)
         self.model.to(self.device)
-        parts = split(self.model, settings.layer, settings.input_size)
-        self.pipeline = Pipeline(parts, labels, settings, self.device)
+        self.pipeline = Pipeline(self.model, labels, settings, self.device)
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)
+
+    def handle(self, data: list[dict[str, Any]], context: Context) -> list[Any]:
+        """Answers a batch, or describes the model."""
+        self.context = context
+        # The stock handler asks for the header of the first request only, which a client may have sent, and then
+        # answers the whole batch with one description. A genuine question is alone and empty.
+        if data == [{}] and super()._is_describe():
+            return [self.describe_handle()]
+        answers: list[Any] = super().handle(data, context)
+        return answers
 
     def preprocess(self, data: list[dict[str, Any]]) -> Batch:
         """Parses the rows and decodes their pictures."""
@@ -69,6 +78,8 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         return {
             **self.pipeline.settings.to_mapping(),
             "methods": list(cam.METHODS),
+            "layers": [name for name, _ in self.model.named_modules() if name],
+            "cut": self.pipeline.splits[self.pipeline.settings.layer].way,
             "labels": list(self.pipeline.labels.names),
             "device": str(self.device),
             "versions": {
@@ -78,9 +89,12 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             },
         }
 
+    def _is_describe(self) -> bool:
+        # `handle` has decided it already.
+        return False
+
     def _is_explain(self) -> bool:
-        # TorchServe asks this of the first request of a batch only. Every answer here is explained, at
-        # `/explanations` as at `/predictions`, as its own options say.
+        # Every answer here is explained, at `/explanations` as at `/predictions`, as its own options say.
         return False
 
     def _parse(self, row: dict[str, Any], index: int) -> Request | RequestError:

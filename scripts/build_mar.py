@@ -17,8 +17,9 @@ import sys
 import tempfile
 import typing
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors.torch import save_file
@@ -26,11 +27,11 @@ from torch import nn
 
 import weights as weight_sources
 from gradcam import cam, network
-from gradcam.errors import UnknownName, near_names
-from gradcam.network import Labels, NetworkError
-from gradcam.settings import Settings, SettingsError, Transform
+from gradcam.errors import UnknownName, unknown
+from gradcam.network import TIMM, Labels, NetworkError
+from gradcam.settings import Precision, Settings, SettingsError, Transform
 from gradcam.split import SplitError, split
-from weights import Weights
+from weights import Preprocessing, Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_STORE = ROOT / "model_store"
@@ -38,6 +39,7 @@ HANDLER = "gradcam_handler.py"
 WEIGHTS_FILE = "weights.safetensors"
 LABELS_FILE = "index_to_name.json"
 CONFIG_FILE = "model-config.yaml"
+MODEL_FILE = "served_network.py"
 
 # What TorchServe's frontend reads from model-config.yaml.
 FRONTEND = {
@@ -64,10 +66,15 @@ class Build:
 
     arch: str
     weights: str = "default"
+    model_file: Path | None = None
     labels: Path | None = None
     layer: str | None = None
     method: str = "gradcam"
     transform: Transform = "squash"
+    precision: Precision = "float32"
+    input_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     name: str | None = None
     output: Path = MODEL_STORE
 
@@ -78,7 +85,7 @@ class Build:
     @property
     def archive(self) -> Path:
         """Where the archive goes."""
-        return self.output / f"{self.name or self.arch}.mar"
+        return self.output / f"{self.name or self.arch.removeprefix(TIMM)}.mar"
 
 
 def build(options: Build) -> Path:
@@ -90,42 +97,60 @@ def build(options: Build) -> Path:
         SplitError: the network cannot be explained at the layer.
     """
     if options.method not in cam.METHODS:
-        raise UnknownName(f"there is no method {options.method!r}{near_names(options.method, cam.METHODS)}")
-    if options.arch not in network.architectures():
-        network.build(options.arch, num_classes=1)
+        raise UnknownName(unknown("method", options.method, cam.METHODS))
+    if options.model_file is None:
+        network.check_architecture(options.arch)
     given = None if options.labels is None else Labels.read(options.labels)
-    loaded = weight_sources.load(options.arch, options.weights, None if given is None else len(given.names))
-    num_classes = weight_sources.num_classes_of(options.arch, loaded.state_dict, loaded.source)
+    preprocessing = _preprocessing(options)
+    loaded = weight_sources.load(
+        options.arch, options.weights, None if given is None else len(given.names), options.model_file
+    )
+    model = _model(options, loaded)
+    num_classes = network.count_classes(model, preprocessing.input_size)
     labels = _labels(given, loaded, num_classes)
-    model = network.build(options.arch, num_classes)
-    network.load_state_dict(model, loaded.state_dict, loaded.source)
-    layer = options.layer or network.last_convolution(model)
-    split(model, layer, weight_sources.published(options.arch).input_size)
+    layer = options.layer or network.default_layer(model, preprocessing.input_size)
+    split(model, layer, preprocessing.input_size)
     with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
         contents = Path(folder) / "contents"
         shutil.copytree(ROOT / "handler", contents, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-        weights_sha256 = _write_weights(contents / WEIGHTS_FILE, model)
+        if options.model_file is not None:
+            shutil.copyfile(options.model_file, contents / MODEL_FILE)
         _write_labels(contents / LABELS_FILE, labels)
-        known = weight_sources.published(options.arch)
         settings = Settings(
             architecture=options.arch,
             num_classes=num_classes,
             weights=loaded.source,
-            weights_sha256=weights_sha256,
-            input_size=known.input_size,
-            mean=known.mean,
-            std=known.std,
+            weights_sha256=_write_weights(contents / WEIGHTS_FILE, model),
             layer=layer,
+            model_file=MODEL_FILE if options.model_file else "",
             transform=options.transform,
-            resize_size=known.resize_size,
-            interpolation=known.interpolation,
             method=options.method,
+            precision=options.precision,
+            **vars(preprocessing),
         )
         _write_config(contents / CONFIG_FILE, settings)
         packed = _pack(contents, options.archive.stem, Path(folder))
         with zipfile.ZipFile(packed, "a") as archive:
             archive.comment = _fingerprint(options)
         return _deliver(packed, options.archive)
+
+
+def _preprocessing(options: Build) -> Preprocessing:
+    """Returns the architecture's own preprocessing, changed as the options say."""
+    known = Preprocessing() if options.model_file else weight_sources.published(options.arch).preprocessing
+    changes: dict[str, Any] = {key: value for key in ("mean", "std") if (value := getattr(options, key)) is not None}
+    if options.input_size is not None:
+        # The same share of the picture is cropped away as before.
+        changes["resize_size"] = round(known.resize_size * options.input_size / min(known.input_size))
+        changes["input_size"] = (options.input_size, options.input_size)
+    return replace(known, **changes)
+
+
+def _model(options: Build, loaded: Weights) -> nn.Module:
+    num_classes = weight_sources.num_classes_of(options.arch, loaded.state_dict, options.model_file)
+    model = network.build(options.arch, num_classes, options.model_file)
+    network.load_state_dict(model, loaded.state_dict, loaded.source)
+    return model
 
 
 def build_if_needed(options: Build) -> Path:
@@ -141,7 +166,8 @@ def build_if_needed(options: Build) -> Path:
 def _fingerprint(options: Build) -> bytes:
     """Returns what tells whether an archive is current; it stands in the archive's zip comment."""
     files = sorted((ROOT / "handler").rglob("*.py"))
-    files += [path for path in (options.labels, Path(options.weights)) if path is not None and path.is_file()]
+    given = (options.labels, options.model_file, Path(options.weights))
+    files += [path for path in given if path is not None and path.is_file()]
     digest = hashlib.sha256(repr(options).encode())
     for path in files:
         digest.update(path.read_bytes())
@@ -217,27 +243,54 @@ def _deliver(packed: Path, archive: Path) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--arch", required=True, help="a torchvision classifier, or efficientnet_lite0")
+    parser.add_argument(
+        "--arch",
+        required=True,
+        help="a torchvision classifier, efficientnet_lite0, timm:NAME, or any with --model-file",
+    )
+    parser.add_argument(
+        "--model-file", type=Path, help="Python file with create_model(num_classes), or with one nn.Module class"
+    )
     parser.add_argument(
         "--weights",
         default="default",
         help="default (as published), random (seeded), or a state dict or safetensors file",
     )
     parser.add_argument("--labels", type=Path, help="JSON list, index_to_name.json, or text with a name a line")
-    parser.add_argument("--layer", help="the module to explain; the last convolution if not given")
-    parser.add_argument("--method", default="gradcam", choices=list(cam.METHODS))
+    parser.add_argument("--layer", help="the module to explain; the last convolution, or what sees more, if not given")
+    parser.add_argument("--method", default="gradcam", choices=cam.METHODS)
     parser.add_argument(
         "--transform",
         default="squash",
         choices=typing.get_args(Transform),
         help="squash: the whole picture is resized; crop: the centre of it",
     )
+    parser.add_argument("--precision", default="float32", choices=typing.get_args(Precision))
+    parser.add_argument("--input-size", type=_size, help="pixels a side; the architecture's if not given")
+    parser.add_argument("--mean", type=_three_numbers, help="of R,G,B in 0 to 1; the architecture's if not given")
+    parser.add_argument("--std", type=_three_numbers, help="of R,G,B in 0 to 1; the architecture's if not given")
     parser.add_argument("--name", help="of the model in URLs; the architecture's if not given")
     parser.add_argument("--output", type=Path, default=MODEL_STORE, help="folder for the archive")
     parser.add_argument(
         "--if-needed", action="store_true", help="keep an archive that was built from the same options, files and code"
     )
     return parser
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels; write 224")
+    return int(text)
+
+
+def _three_numbers(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers; write 0.485,0.456,0.406")
+    return numbers
 
 
 def main(arguments: list[str]) -> int:

@@ -1,30 +1,193 @@
-"""Activations and gradients to class activation maps.
+"""Activations and gradients to class activation maps, one small function a method.
 
-A are the activations and G the gradients of the class score with respect to them, (N, C, h, w) both.
+A are the activations of the target layer and G the gradients of a class's score with respect to them, both
+(N, C, h, w); Σ_c sums over channels, Σ over positions. Every function returns maps (N, h, w) before the ReLU;
+`normalize` makes them what the client gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-Method = Callable[[Tensor, Tensor], Tensor]
+# ----------------------------------------------------------------------------- maps
 
 
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Grad-CAM: Σ_c mean(G_c) · A_c.
+    """Grad-CAM: Σ_c mean(G)·A.
 
-    Selvaraju et al. 2017, arXiv 1610.02391, eq. 1 and 2 (before the ReLU).
-
-    Returns:
-        (N, h, w).
+    Selvaraju et al. 2017, arXiv 1610.02391, eq. 1 and 2.
     """
-    weights = gradients.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
-    return (weights * activations).sum(dim=1)  # (N, h, w)
+    return _weighted(activations, gradients.mean(dim=(2, 3)))
 
 
-METHODS: dict[str, Method] = {"gradcam": gradcam}
+def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM++: Σ_c w·A with w = Σ a·relu(G), a = G² / (2G² + ΣA·G³), 0 where G is 0.
+
+    Chattopadhay et al. 2018, arXiv 1710.11063, eq. 7 and 19. Here a is divided by G², so that no small constant is
+    needed against a division by zero, and small gradients keep their weight.
+    """
+    denominator = 2 + activations.sum(dim=(2, 3), keepdim=True) * gradients  # (N, C, h, w)
+    weights = _ratio(gradients.relu(), denominator).sum(dim=(2, 3))  # (N, C)
+    return _weighted(activations, weights)
+
+
+def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """XGrad-CAM: Σ_c w·A with w = Σ(G·A) / ΣA.
+
+    Fu et al. 2020, arXiv 2008.02312.
+    """
+    weights = _ratio((gradients * activations).sum(dim=(2, 3)), activations.sum(dim=(2, 3)))  # (N, C)
+    return _weighted(activations, weights)
+
+
+def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """HiResCAM: Σ_c G·A.
+
+    Draelos and Carin 2020, arXiv 2011.08891.
+    """
+    return (gradients * activations).sum(dim=1)
+
+
+def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """LayerCAM: Σ_c relu(G)·A.
+
+    Jiang et al. 2021, IEEE Transactions on Image Processing 30.
+    """
+    return (gradients.relu() * activations).sum(dim=1)
+
+
+def eigencam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Eigen-CAM: the projection of A on its first principal component; the same for every class.
+
+    Muhammad and Yeasin 2020, arXiv 2008.00299.
+    """
+    return _first_component(activations)
+
+
+def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """EigenGrad-CAM: the projection of G·A on its first principal component.
+
+    Eigen-CAM made class-specific; known from the package pytorch-grad-cam.
+    """
+    return _first_component(gradients * activations)
+
+
+def counterfactual(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM with -G: what speaks against the class.
+
+    Selvaraju et al. 2017, arXiv 1610.02391, section on counterfactual explanations.
+    """
+    return gradcam(activations, -gradients)
+
+
+def ablationcam(activations: Tensor, scores: Tensor, ablated: Tensor) -> Tensor:
+    """Ablation-CAM: Σ_c w·A with w = (s - s_c) / s.
+
+    Desai and Ramaswamy 2020, WACV.
+
+    Args:
+        activations: (N, C, h, w).
+        scores: the class's score s, (N,).
+        ablated: the score s_c without channel c, (N, C).
+    """
+    return _weighted(activations, _ratio(scores[:, None] - ablated, scores[:, None]))
+
+
+def scorecam(activations: Tensor, masked: Tensor) -> Tensor:
+    """Score-CAM: Σ_c w·A with w the softmax over channels of `masked`.
+
+    Wang et al. 2020, arXiv 1910.01279; the score of the baseline cancels in the softmax.
+
+    Args:
+        activations: (N, C, h, w).
+        masked: the class's score on the image masked by channel c, (N, C).
+    """
+    return _weighted(activations, masked.softmax(dim=1))
+
+
+def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
+    """Returns Σ_c w·A for weights (N, C)."""
+    return torch.einsum("nc,nchw->nhw", weights, activations)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Returns numerator / denominator, and 0 where the denominator is 0."""
+    zero = denominator == 0
+    return (numerator / denominator.masked_fill(zero, 1)).masked_fill(zero, 0)
+
+
+def _first_component(values: Tensor) -> Tensor:
+    """Returns the projection (N, h, w) of the positions of (N, C, h, w) on their first principal component.
+
+    Its sign is arbitrary; here the position that stands out most is positive.
+    """
+    positions = values.flatten(2).transpose(1, 2)  # (N, C, h, w) → (N, h·w, C)
+    centered = positions - positions.mean(dim=1, keepdim=True)
+    left, singular, _ = torch.linalg.svd(centered, full_matrices=False)  # (N, h·w, r), (N, r)
+    projection: Tensor = left[:, :, 0] * singular[:, :1]  # (N, h·w)
+    extreme = projection.gather(1, projection.abs().argmax(dim=1, keepdim=True))  # (N, 1)
+    return (projection * extreme.sign()).reshape(len(values), *values.shape[2:])  # (N, h, w)
+
+
+# ----------------------------------------------------------------------------- scores
+
+
+def class_score(logits: Tensor, classes: Tensor) -> Tensor:
+    """Returns each row's logit of its class, (N,), from logits (N, K) and classes (N,)."""
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
+def contrast_score(logits: Tensor, classes: Tensor) -> Tensor:
+    """Returns z_n - Σ p_k·z_k / Σ p_k, the class's logit over that of the classes most similar to it.
+
+    Zhang et al. 2025, Finer-CAM, arXiv 2501.11309, with the weight of the contrast at 1. The similar classes are
+    the `SIMILAR_CLASSES` whose logits are nearest to the class's.
+    """
+    own = class_score(logits, classes)  # (N,)
+    distance = (logits - own[:, None]).abs().scatter(1, classes[:, None], torch.inf)  # (N, K)
+    count = min(SIMILAR_CLASSES, logits.shape[1] - 1)
+    similar = distance.topk(count, dim=1, largest=False).indices  # (N, count)
+    weights = logits.softmax(dim=1).gather(1, similar)  # (N, count)
+    mean = (weights * logits.gather(1, similar)).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)
+    return own - mean
+
+
+SIMILAR_CLASSES = 3
+SMALLEST = 1e-9
+
+
+# ----------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class GradientMethod:
+    """A method that needs the activations, and the gradients of a score with respect to them."""
+
+    maps: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], Tensor] = class_score
+
+
+ReplayMethod = Literal["ablationcam", "scorecam"]
+
+GRADIENT_METHODS: dict[str, GradientMethod] = {
+    "gradcam": GradientMethod(gradcam),
+    "gradcam++": GradientMethod(gradcam_plus_plus),
+    "xgradcam": GradientMethod(xgradcam),
+    "hirescam": GradientMethod(hirescam),
+    "layercam": GradientMethod(layercam),
+    "eigencam": GradientMethod(eigencam),
+    "eigengradcam": GradientMethod(eigengradcam),
+    "finercam": GradientMethod(gradcam, contrast_score),
+    "counterfactual": GradientMethod(counterfactual),
+}
+
+METHODS = (*GRADIENT_METHODS, "ablationcam", "scorecam")
 
 
 def normalize(maps: Tensor) -> Tensor:
@@ -37,5 +200,18 @@ def normalize(maps: Tensor) -> Tensor:
         (N, h, w) in [0, 1].
     """
     positive = maps.relu()
-    maximum = positive.amax(dim=(1, 2), keepdim=True)  # (N, 1, 1)
-    return positive / maximum.where(maximum > 0, 1)
+    return _ratio(positive, positive.amax(dim=(1, 2), keepdim=True))
+
+
+def fuse(maps: list[Tensor]) -> Tensor:
+    """Returns the mean of maps of the same pairs, such as those of several layers, normalised.
+
+    Args:
+        maps: normalised maps (N, h, w) each, of any resolutions; all are brought to the finest, bilinearly.
+
+    Returns:
+        (N, h, w) in [0, 1].
+    """
+    size = max((tuple(part.shape[1:]) for part in maps), key=lambda shape: shape[0] * shape[1])
+    resized = [functional.interpolate(part[:, None], size, mode="bilinear")[:, 0] for part in maps]  # (N, h, w) each
+    return normalize(torch.stack(resized).mean(dim=0))

@@ -6,7 +6,9 @@
     ├── UndecodableImage      400  not a picture, or a broken one                     (images)
     ├── TooLarge              413  more bytes or pixels than the model's settings say (images)
     ├── UnsupportedImage      415  a picture, but of a kind that is not decoded       (images)
-    └── UnknownName           422  a class, layer or method the model does not have   (network, pipeline)
+    ├── UnknownName           422  a class, layer or method the model does not have   (network, pipeline)
+    ├── TooExpensive          422  an explanation that takes longer than allowed      (explainer)
+    └── NumericalOverflow     422  a picture too much for the network's precision     (pipeline)
 
 A fault that is not the request's has no place here: it is raised as it is, logged with its cause
 and fails the batch.
@@ -15,8 +17,15 @@ and fails the batch.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Collection, Iterable
 from typing import ClassVar
+
+LONGEST_NAME = 200
+SHOWN_CHARACTERS = 60
+# Unlike `repr`, it stops at some depth: JSON may be nested as deep as Python's stack.
+QUOTE = reprlib.Repr()
+QUOTE.maxstring = QUOTE.maxother = QUOTE.maxlong = SHOWN_CHARACTERS
 
 
 class RequestError(Exception):
@@ -81,8 +90,37 @@ class UnknownName(RequestError):
     code = "unknown_name"
 
 
+class TooExpensive(RequestError):
+    """An explanation that takes longer than the model's settings allow."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+    code = "too_expensive"
+
+
+class NumericalOverflow(RequestError):
+    """A picture on which the network's numbers leave the range of its precision."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+    code = "numerical_overflow"
+
+
+def shown(value: object) -> str:
+    """Returns a client's value as an error message quotes it: recognisable, but never long."""
+    text = QUOTE.repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """Returns the message for a name that is none of the known ones."""
+    return f"there is no {kind} {shown(name)}{near_names(name, known)} ({kind}s are {', '.join(known)})"
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Returns `", did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
+    """Returns `"; did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
+    if len(name) > LONGEST_NAME:
+        return ""  # to compare a megabyte with a thousand labels would take minutes
     by_folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(by_folded[folded]) for folded in near)}?" if near else ""

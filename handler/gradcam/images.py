@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnsupportedImage
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUPPORTED = "send JPEG, PNG, WebP, BMP, GIF or TIFF"
+
+# How these begin: a picture that begins so, but is not recognised, is broken.
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 # How other kinds of picture begin, so that their senders hear more than "not a picture".
 OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
@@ -35,7 +38,7 @@ OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
 
 # A picture of 1 × 20,000 pixels, resized until its shorter side is 256, would have five million rows of which
 # the crop takes 224. So many pixels are computed on either side of the crop, more than the filter reaches.
-CROP_MARGIN = 1024
+CROP_MARGIN = 4096
 
 # The model's own limit on pixels replaces Pillow's, which knows neither the model nor a clear message.
 Image.MAX_IMAGE_PIXELS = None
@@ -128,7 +131,8 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image, settings)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            image.load()
+            return _to_rgb(_upright(image))
     except RequestError:
         raise
     except UnidentifiedImageError as error:
@@ -148,23 +152,76 @@ def _check_pixels(image: Image.Image, settings: Settings) -> None:
         )
 
 
+BLACK_IS_ZERO = 1  # of TIFF's photometric interpretations
+
+# What to do to a stored picture for each EXIF orientation. Pillow's `exif_transpose` does the same, but it
+# also writes the EXIF block anew, and fails where any other entry of it is odd.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception as error:  # whatever a corrupt block leads Pillow into; the pixels are fine
+        logger.info("unreadable EXIF: %s: %s", type(error).__name__, error)
+        return image
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise UnsupportedImage("pictures of floating-point numbers have no known range; send 8 or 16 bits a channel")
-    if image.mode.startswith("I"):
+    if image.mode in ("F", "I"):
+        raise UnsupportedImage("pictures of 32 bits a channel have no known range; send 8 or 16 bits a channel")
+    if image.mode.startswith("I;16"):
+        _check_depth(image)
         # Pillow's own conversion cuts off at 255, which turns most 16-bit pictures white.
         upper_byte = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1) >> 8
         image = Image.fromarray(upper_byte.astype(np.uint8))
+    image.info.pop("transparency", None)  # it is dropped, and Pillow would warn of it
     return image.convert("RGB")
+
+
+def _check_depth(image: Image.Image) -> None:
+    # Pillow reads 12 bits as the lower ones of 16, and does not invert 16 bits in which white is 0.
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
+    photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, BLACK_IS_ZERO)
+    if (bits, photometric) != ((16,), BLACK_IS_ZERO):
+        raise UnsupportedImage("of grey TIFFs, 8 or 16 bits in which black is 0 are supported")
 
 
 def _not_a_picture(data: bytes) -> RequestError:
     if not data:
         return UndecodableImage(f"the picture is empty (0 bytes); {SUPPORTED}")
+    if _is_deep_tiff(data):
+        return UnsupportedImage("pictures of more than 16 bits a channel have no known range; send 8 or 16 bits")
+    if data.startswith(BEGINNINGS):
+        return UndecodableImage(f"the picture is truncated or corrupt (its header is not whole); {SUPPORTED}")
     for name, (offset, beginnings) in OTHER_FORMATS.items():
         if data[offset:].startswith(beginnings):
             return UnsupportedImage(f"{name} is not supported; {SUPPORTED}")
     return UndecodableImage(f"these {len(data):,} bytes are not a picture; {SUPPORTED}")
+
+
+def _is_deep_tiff(data: bytes) -> bool:
+    """Says whether it is a TIFF of more than 16 bits a channel, which Pillow does not identify."""
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(directory.next)
+        directory.load(file)
+        bits: tuple[int, ...] = directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    except Exception:  # not a TIFF, or a broken one: whatever that leads Pillow into
+        return False
+    return max(bits) > 16
 
 
 def _cause(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from gradcam.errors import near_names
 
 Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class SettingsError(ValueError):
@@ -26,7 +28,7 @@ class Settings:
     """
 
     architecture: str
-    """A name that `network.build` knows, such as `resnet18`."""
+    """A name that `network.build` knows, such as `resnet18`; any name where there is a `model_file`."""
     num_classes: int
     weights: str
     """Where the weights come from, for people to read."""
@@ -40,6 +42,8 @@ class Settings:
     """Standard deviation of each RGB channel, by which the input is divided."""
     layer: str
     """The module whose output is explained."""
+    model_file: str = ""
+    """Python file in the archive that defines the network; none where `architecture` does."""
     transform: Transform = "squash"
     """`squash` resizes the whole picture to `input_size`; `crop` takes the centre of it."""
     resize_size: int = 256
@@ -48,12 +52,18 @@ class Settings:
     """Of the resize; antialiased."""
     method: str = "gradcam"
     """The method of a request that names none."""
+    precision: Precision = "float32"
+    """Of the network in front of the target layer (autocast); what is behind it, and the maps, are float32."""
     max_image_bytes: int = 32 * 2**20
     max_image_pixels: int = 64_000_000
     max_targets: int = 100
     """The most classes that one request may have explained."""
-    max_pairs: int = 256
-    """How many (image, class) pairs the head replays at once; bounds the memory, not the request."""
+    max_layers: int = 4
+    """The most layers that one request may have fused; each is a forward pass."""
+    max_replay_bytes: int = 256 * 2**20
+    """Memory for replaying the head; more pairs than fit are replayed in chunks."""
+    max_scorecam_seconds: float = 40.0
+    """What one batch may spend on Score-CAM; must end before TorchServe's `responseTimeout` kills the worker."""
 
     @classmethod
     def from_mapping(cls, block: Any) -> Settings:
@@ -83,6 +93,8 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise SettingsError(f"gradcam: {field.name!r} must be finite, not {value!r}")
             if field.name != "mean" and any(isinstance(number, int | float) and number <= 0 for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be greater than 0, not {value!r}")
         if self.transform == "crop" and self.resize_size < max(self.input_size):

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcam.errors import InvalidOption, InvalidRequest, RequestError, near_names
+from gradcam.errors import InvalidOption, InvalidRequest, RequestError, near_names, shown
 from gradcam.images import Region
 
 Encoding = Literal["png", "jpeg"]
@@ -38,8 +38,10 @@ class Options:
     explain: int = 1
     method: str | None = None
     """None: the model's."""
-    layer: str | None = None
-    """None: the model's."""
+    layer: tuple[str, ...] | None = None
+    """One layer, or several whose maps are fused; None: the model's."""
+    smooth: bool = False
+    """Whether to average over flipped and scaled versions of the picture."""
     heatmap: Literal["grid", "none"] = "grid"
     overlay: Literal["png", "jpeg", "none"] = "none"
     colormap: str = "jet"
@@ -91,13 +93,20 @@ def parse(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Request:
 
 def _fields(row: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
     body = row.get("body")
+    if isinstance(body, bytes | bytearray) and headers.get("content-type", "").lower().startswith("application/json"):
+        body = _parsed(body)  # TorchServe parses it only where the content type is spelled in one way
     if isinstance(body, Mapping):
         return body
-    if isinstance(body, list):
-        raise InvalidRequest('the JSON must be an object {"image": "<base64>", …}, not a list')
-    if isinstance(body, bytes | bytearray) and headers.get("content-type", "").startswith("application/json"):
-        raise InvalidRequest("the body is not valid JSON, which its content type says it is")
+    if body is not None and not isinstance(body, bytes | bytearray | str):
+        raise InvalidRequest(f'the JSON must be an object {{"image": "<base64>", …}}, not {shown(body)}')
     return row
+
+
+def _parsed(body: bytes | bytearray) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the body is not valid JSON, which its content type says it is") from error
 
 
 def _image(value: Any) -> bytes:
@@ -106,7 +115,8 @@ def _image(value: Any) -> bytes:
     if isinstance(value, Mapping) and isinstance(value.get("b64"), str):
         value = value["b64"]
     if not isinstance(value, str):
-        raise InvalidRequest(f"the picture must be bytes, or base64 in a JSON string, not {_shown(value)}")
+        raise InvalidRequest(f"the picture must be bytes, or base64 in a JSON string, not {shown(value)}")
+    value = value.strip()
     encoded = re.sub(r"\s+", "", value.partition(",")[2] if value.startswith("data:") else value)
     try:
         return base64.b64decode(encoded, validate=True)
@@ -116,7 +126,8 @@ def _image(value: Any) -> bytes:
 
 def _with_accept(request: Request, accept: str) -> Request:
     """Decides between JSON and picture, by the media type that the client prefers."""
-    preferred = max(_media_types(accept), key=lambda entry: entry[1], default=("*/*", 1.0))[0]
+    acceptable = [entry for entry in _media_types(accept) if entry[1] > 0]
+    preferred = max(acceptable, key=lambda entry: entry[1], default=("*/*", 1.0))[0]
     encodings: dict[str, Encoding] = {"image/png": "png", "image/jpeg": "jpeg", "image/*": "png"}
     if preferred not in encodings:
         return request
@@ -142,7 +153,7 @@ def _options(given: Mapping[str, Any]) -> Options:
     for name in given:
         if name not in READERS:
             raise InvalidOption(
-                f"{name!r} is not an option{near_names(name, READERS)} (options are {', '.join(READERS)})"
+                f"{shown(name)} is not an option{near_names(name, READERS)} (options are {', '.join(READERS)})"
             )
     if "targets" in given and "explain" in given:
         raise InvalidOption("'targets' and 'explain' exclude each other; give the classes or their number")
@@ -159,18 +170,12 @@ def _text(name: str, value: Any) -> Any:
         raise InvalidOption(f"{name} must be UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _shown(value: Any) -> str:
-    """Returns the value as an error message quotes it: recognisable, but never long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 def _count(name: str, value: Any, minimum: int) -> int:
     number = value
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
-        raise InvalidOption(f"{name} must be a whole number from {minimum} on, not {_shown(value)}")
+        raise InvalidOption(f"{name} must be a whole number from {minimum} on, not {shown(value)}")
     return number
 
 
@@ -185,7 +190,10 @@ def _explain(name: str, value: Any) -> int:
 def _targets(name: str, value: Any) -> tuple[int | str, ...]:
     """Reads a list, one class, or text in which commas part them and double quotes keep them together."""
     if isinstance(value, str):
-        value = next(csv.reader([value], skipinitialspace=True), []) if "\n" not in value else [value]
+        try:
+            value = next(csv.reader([value], skipinitialspace=True), []) if "\n" not in value else [value]
+        except csv.Error as error:
+            raise InvalidOption(f"{name} must be indices or labels, parted by commas: {error}") from error
     entries = value if isinstance(value, list) else [value]
     targets = tuple(_target(name, entry) for entry in entries)
     if not targets:
@@ -197,15 +205,30 @@ def _target(name: str, entry: Any) -> int | str:
     if isinstance(entry, int) and not isinstance(entry, bool):
         return entry
     if not isinstance(entry, str) or not entry.strip():
-        raise InvalidOption(f"{name} must be indices or labels, such as 281 or 'tabby', not {_shown(entry)}")
+        raise InvalidOption(f"{name} must be indices or labels, such as 281 or 'tabby', not {shown(entry)}")
     label = entry.strip()
     return int(label) if re.fullmatch(r"\d{1,9}", label, re.ASCII) else label
 
 
 def _name(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidOption(f"{name} must be a name, not {_shown(value)}")
+        raise InvalidOption(f"{name} must be a name, not {shown(value)}")
     return value.strip()
+
+
+def _layers(name: str, value: Any) -> tuple[str, ...]:
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list) or not entries:
+        raise InvalidOption(f"{name} must be a layer's name or a list of them, not {shown(value)}")
+    return tuple(_name(name, entry) for entry in entries)
+
+
+def _flag(name: str, value: Any) -> bool:
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    text = str(value).strip().lower()
+    if not isinstance(value, str | bool | int) or text not in flags:
+        raise InvalidOption(f"{name} must be true or false, not {shown(value)}")
+    return flags[text]
 
 
 def _alpha(name: str, value: Any) -> float:
@@ -214,14 +237,14 @@ def _alpha(name: str, value: Any) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise InvalidOption(f"{name} must be a number from 0 to 1, not {_shown(value)}")
+        raise InvalidOption(f"{name} must be a number from 0 to 1, not {shown(value)}")
     return number
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def read(name: str, value: Any) -> str:
         if value not in choices:
-            raise InvalidOption(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}")
+            raise InvalidOption(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
         return cast(str, value)
 
     return read
@@ -232,7 +255,8 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "targets": _targets,
     "explain": _explain,
     "method": _name,
-    "layer": _name,
+    "layer": _layers,
+    "smooth": _flag,
     "heatmap": _choice("grid", "none"),
     "overlay": _choice("png", "jpeg", "none"),
     "colormap": _name,
@@ -273,7 +297,7 @@ class Result:
     predictions: list[Prediction]
     explanations: list[Explanation]
     method: str
-    layer: str
+    layers: tuple[str, ...]
     width: int
     height: int
     region: Region
@@ -305,7 +329,7 @@ def _document(result: Result) -> dict[str, Any]:
         "predictions": [_prediction(prediction) for prediction in result.predictions],
         "explanations": [_explanation(explanation, result.request.options) for explanation in result.explanations],
         "method": result.method,
-        "layer": result.layer,
+        "layer": result.layers[0] if len(result.layers) == 1 else result.layers,
         "image": {
             "width": result.width,
             "height": result.height,

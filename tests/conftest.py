@@ -1,0 +1,44 @@
+"""Archives that the tests of the archive and those of the server share, each built once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+import build_mar
+import oracles
+from build_mar import Build
+from own_network import OwnNetwork
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def squash_archive(store: Path) -> Path:
+    """ResNet-18 with random weights, everything else as it comes."""
+    return build_mar.build(Build("resnet18", "random", name="squash", output=store))
+
+
+@pytest.fixture(scope="session")
+def own_network(tmp_path_factory: pytest.TempPathFactory) -> OwnNetwork:
+    network = oracles.seeded(torchvision.models.shufflenet_v2_x0_5(num_classes=7), seed=7)
+    weights = tmp_path_factory.mktemp("own") / "own.pth"
+    torch.save(network.state_dict(), weights)
+    labels = ("ant", "bee, honey", "cat", "Straße", "dog 🐕", "étoile", "crow")
+    return OwnNetwork("shufflenet_v2_x0_5", network, weights, labels)
+
+
+@pytest.fixture(scope="session")
+def own_archive(own_network: OwnNetwork, store: Path) -> Path:
+    """The user's network as `own`."""
+    labels = own_network.weights.with_name("own.txt")
+    labels.write_text("\n".join(own_network.labels), encoding="utf-8")
+    return build_mar.build(
+        Build(own_network.architecture, str(own_network.weights), labels=labels, name="own", output=store)
+    )

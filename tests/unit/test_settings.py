@@ -1,0 +1,142 @@
+"""The `gradcam:` block: there and back, and every way it can be wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import yaml
+
+from gradcam.settings import Settings, SettingsError
+
+SETTINGS = Settings(
+    architecture="resnet18",
+    num_classes=7,
+    weights="torchvision ResNet18_Weights.IMAGENET1K_V1, × as published",
+    weights_sha256="0123456789" * 6 + "0123",
+    input_size=(224, 192),
+    mean=(0.485, 0.456, 0.406),
+    std=(127 / 255, 0.224, 1e-3),
+    layer="layer4.1.conv2",
+    transform="crop",
+    resize_size=232,
+    interpolation="bicubic",
+    max_image_bytes=1,
+    max_image_pixels=10**12,
+    max_targets=3,
+    max_replay_bytes=4,
+)
+BLOCK = SETTINGS.to_mapping()
+REQUIRED = ["architecture", "num_classes", "weights", "weights_sha256", "input_size", "mean", "std", "layer"]
+
+
+def refused(block: Any) -> str:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_mapping(block)
+    return str(raised.value)
+
+
+def test_there_and_back_through_yaml() -> None:
+    text = yaml.safe_dump({"minWorkers": 1, "gradcam": BLOCK}, sort_keys=False)
+    assert Settings.from_mapping(yaml.safe_load(text)["gradcam"]) == SETTINGS
+
+
+def test_the_mapping_holds_every_setting_in_yaml_types() -> None:
+    assert list(BLOCK) == [field.name for field in dataclasses.fields(Settings)]
+    assert BLOCK["input_size"] == [224, 192]
+    assert BLOCK["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_defaults() -> None:
+    settings = Settings.from_mapping({key: BLOCK[key] for key in REQUIRED})
+    assert (settings.transform, settings.resize_size, settings.interpolation) == ("squash", 256, "bilinear")
+    assert (settings.method, settings.max_targets, settings.max_replay_bytes) == ("gradcam", 100, 268_435_456)
+    assert (settings.max_image_bytes, settings.max_image_pixels) == (33_554_432, 64_000_000)
+
+
+def test_whole_numbers_are_numbers() -> None:
+    settings = Settings.from_mapping({**BLOCK, "mean": [0, 0, 0], "std": [1, 1, 1]})
+    assert settings.std == (1.0, 1.0, 1.0)
+    assert all(type(number) is float for number in settings.mean + settings.std)
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key(key: str) -> None:
+    assert refused({name: value for name, value in BLOCK.items() if name != key}) == f"gradcam: {key!r} is missing"
+
+
+@pytest.mark.parametrize("block", [None, [], "resnet18", 5], ids=repr)
+def test_no_block_at_all(block: Any) -> None:
+    assert refused(block) == f"model-config.yaml needs a block `gradcam:` of keys and values, not {block!r}"
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("resize", "resize_size"), ("Transform", "transform"), ("max_target", "max_targets"), ("stdd", "std")],
+)
+def test_an_unknown_key_is_told_the_near_name(key: str, near: str) -> None:
+    message = refused({**BLOCK, key: 1})
+    assert message.startswith(f"gradcam: {key!r} is not a setting; did you mean {near!r}")
+
+
+@pytest.mark.parametrize("key", ["qqqq", 1, True, None])
+def test_an_unknown_key_without_a_near_name(key: Any) -> None:
+    assert refused({**BLOCK, key: 1}) == f"gradcam: {key!r} is not a setting"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("architecture", 18, "must be of type str, not 18"),
+        ("layer", None, "must be of type str, not None"),
+        ("num_classes", "7", "must be of type int, not '7'"),
+        ("num_classes", 7.0, "must be of type int, not 7.0"),
+        ("num_classes", True, "must be of type int, not True"),
+        ("num_classes", [7], "must be of type int, not [7]"),
+        ("input_size", 224, "must be a list of 2 numbers, not 224"),
+        ("input_size", [224], "must be a list of 2 numbers, not [224]"),
+        ("input_size", [224, 224, 3], "must be a list of 2 numbers, not [224, 224, 3]"),
+        ("input_size", "224", "must be a list of 2 numbers, not '224'"),
+        ("input_size", [224, 224.5], "must be of type int, not 224.5"),
+        ("mean", "abc", "must be a list of 3 numbers, not 'abc'"),
+        ("mean", [0.5, 0.5, "0.5"], "must be of type float, not '0.5'"),
+        ("std", [1, 1, True], "must be of type float, not True"),
+        ("transform", "stretch", "must be one of squash, crop, not 'stretch'"),
+        ("transform", None, "must be one of squash, crop, not None"),
+        ("transform", ["squash"], "must be one of squash, crop, not ['squash']"),
+        ("interpolation", "nearest", "must be one of bilinear, bicubic, not 'nearest'"),
+        ("num_classes", 0, "must be greater than 0, not 0"),
+        ("num_classes", -1, "must be greater than 0, not -1"),
+        ("input_size", [224, 0], "must be greater than 0, not (224, 0)"),
+        ("std", [0.2, 0, 0.2], "must be greater than 0, not (0.2, 0.0, 0.2)"),
+        ("max_image_pixels", 0, "must be greater than 0, not 0"),
+        ("max_targets", -5, "must be greater than 0, not -5"),
+        ("resize_size", 223, "must be at least the larger side of 'input_size' (224, 192), not 223"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_named(key: str, value: Any, said: str) -> None:
+    assert refused({**BLOCK, key: value}) == f"gradcam: {key!r} {said}"
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=repr)
+def test_a_constant_that_is_no_number(key: str, value: float) -> None:
+    # YAML has .nan and .inf; with them every probability would be NaN.
+    assert f"{key!r}" in refused({**BLOCK, key: [0.5, 0.5, value]})
+
+
+def test_a_mean_may_be_zero_or_less() -> None:
+    assert Settings.from_mapping({**BLOCK, "mean": [0, -0.5, 0.5]}).mean == (0.0, -0.5, 0.5)
+
+
+def test_resize_size_matters_to_crop_only() -> None:
+    assert Settings.from_mapping({**BLOCK, "transform": "squash", "resize_size": 1}).resize_size == 1
+    assert Settings.from_mapping({**BLOCK, "resize_size": 224}).resize_size == 224
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SETTINGS.num_classes = 8  # type: ignore[misc]
