@@ -16,7 +16,7 @@ help: ## list the targets
 	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
-	@$(ENVIRONMENT) runtime demo dev
+	@$(ENVIRONMENT) runtime demo timm dev
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -28,11 +28,11 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo dev
+	@$(ENVIRONMENT) runtime demo timm dev
 	@$(VENV)/python -m pytest
 
 lint: ## ruff and mypy
-	@$(ENVIRONMENT) runtime demo dev
+	@$(ENVIRONMENT) runtime demo timm dev
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -45,8 +45,10 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(ENVIRONMENT) dev
 	@$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
+	@$(COMPILE) --group timm --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--output-file requirements/timm.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
-		--output-file requirements/dev.txt
+		--constraint requirements/timm.txt --output-file requirements/dev.txt
 
 clean: ## remove the environment, archives and everything built
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from own_network import OwnNetwork
 from safetensors.torch import load, save_file
 
 import build_mar
+from own_network import OwnNetwork
 
 
 def read_json(archive: Path, name: str) -> Any:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from own_network import OwnNetwork
 from safetensors.torch import save_file
 
 import build_mar
 import weights as weight_sources
 from build_mar import Build
+from own_network import OwnNetwork
 
 GOOD_ARCHIVE = b"an archive that was good"
 

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import oracles
 import pytest
 import torch
 import torchvision
@@ -17,6 +16,7 @@ from safetensors.torch import load
 from served import BATCH_SECONDS, Model, rewritten
 
 import build_mar
+import oracles
 from build_mar import Build
 from serve import Server, free_port
 

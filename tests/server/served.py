@@ -14,13 +14,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import oracles
 import requests
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+import oracles
 from serve import Server
 
 Pixels = NDArray[np.uint8]

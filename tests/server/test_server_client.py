@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
 from served import Model, Pixels, decoded, encoded
+
+import oracles
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = {"a.png": 51, "b.jpg": 52, "deep/er/c d.webp": 53}

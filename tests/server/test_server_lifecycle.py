@@ -20,10 +20,10 @@ import psutil
 import pytest
 import requests
 import yaml
-from own_network import OwnNetwork
 from served import Model, check, encoded, rewritten, sample
 
 import serve
+from own_network import OwnNetwork
 from serve import Server, ServerError, free_port
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import oracles
 import pytest
 from served import (
     Call,
@@ -22,6 +21,8 @@ from served import (
     from_data_url,
     sample,
 )
+
+import oracles
 
 PIXELS = sample(11)
 PICTURE = encoded(PIXELS)
