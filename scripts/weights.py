@@ -6,7 +6,7 @@ import hashlib
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -87,8 +87,8 @@ def published(architecture: str) -> Published:
             (crop_size, crop_size),
             resize_size,
             transforms.interpolation.value,
-            tuple(transforms.mean),
-            tuple(transforms.std),
+            _three(transforms.mean),
+            _three(transforms.std),
         ),
     )
 
@@ -123,6 +123,8 @@ def _published_by_timm(name: str) -> Published:
     if not timm.is_model(name):
         raise NetworkError(f"timm has no model {name!r}{near_names(name, timm.list_models())}")
     config = timm.get_pretrained_cfg(name)
+    if config is None:
+        raise NetworkError(f"timm publishes no weights of {name}, and so does not say what it was trained on")
     _, height, width = config.input_size
     return Published(
         name=f"timm {name}.{config.tag}",
@@ -133,10 +135,15 @@ def _published_by_timm(name: str) -> Published:
             (height, width),
             int(height / config.crop_pct),
             "bicubic" if config.interpolation == "bicubic" else "bilinear",
-            tuple(config.mean),
-            tuple(config.std),
+            _three(config.mean),
+            _three(config.std),
         ),
     )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _load_from_timm(name: str) -> dict[str, Tensor]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Read when torch is imported, here and by every process that a test starts: their threads would fight over the cores,
+# and waiting for one another costs many times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -217,15 +217,19 @@ def default_layer(network: nn.Module, input_size: tuple[int, int]) -> str:
         NetworkError: no layer has an output that is a grid of positions.
     """
     calls = _execute(network, input_size)
-    grids = [call for call in calls if call.channels]
+    attention = [call.name for call in calls if "Attention" in type(call.module).__name__]
+    # What is inside of attention (queries, keys, values) is no image of the picture, though it has a place for each.
+    grids = [
+        call for call in calls if call.channels and not call.name.startswith(tuple(f"{name}." for name in attention))
+    ]
     if not grids:
         raise NetworkError("no layer of the network has an output that lies on the picture; name one (--layer)")
     last = grids[-1]
     convolution = next((call for call in reversed(grids) if isinstance(call.module, nn.Conv2d)), None)
     if convolution is None or convolution.channels < last.channels:
         return last.name
-    behind = calls[calls.index(convolution) :]
-    return last.name if any("Attention" in type(call.module).__name__ for call in behind) else convolution.name
+    behind = {call.name for call in calls[calls.index(convolution) :]}
+    return last.name if behind.intersection(attention) else convolution.name
 
 
 @dataclass(frozen=True, eq=False)
