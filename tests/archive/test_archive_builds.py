@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 import yaml
 from safetensors.torch import load, save_file
 
 import build_mar
+import oracles
 from own_network import OwnNetwork
 
 
@@ -163,7 +165,8 @@ def test_if_needed_follows_options_weights_and_labels(own_network: OwnNetwork, t
     assert read_json(archive, "index_to_name.json")["0"] == "A"
 
     before = block(archive)["weights_sha256"]
-    torch.save({name: tensor + 1 for name, tensor in own_network.network.state_dict().items()}, weights)
+    other = oracles.seeded(torchvision.models.shufflenet_v2_x0_5(num_classes=7), seed=8)
+    torch.save(other.state_dict(), weights)
     assert build_mar.main(arguments) == 0
     assert block(archive)["weights_sha256"] != before
 
