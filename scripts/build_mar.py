@@ -79,13 +79,18 @@ class Build:
     output: Path = MODEL_STORE
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.archive.stem, re.ASCII):
-            raise NetworkError(f"--name {self.name!r}: a model's name has only letters, digits and '_', '-', '.'")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.model, re.ASCII):
+            raise NetworkError(f"--name {self.model!r}: a model's name has only letters, digits and '_', '-', '.'")
+
+    @property
+    def model(self) -> str:
+        """What the model is called in URLs."""
+        return self.name or self.arch.removeprefix(TIMM)
 
     @property
     def archive(self) -> Path:
         """Where the archive goes."""
-        return self.output / f"{self.name or self.arch.removeprefix(TIMM)}.mar"
+        return self.output / f"{self.model}.mar"
 
 
 def build(options: Build) -> Path:
@@ -129,7 +134,7 @@ def build(options: Build) -> Path:
             **vars(preprocessing),
         )
         _write_config(contents / CONFIG_FILE, settings)
-        packed = _pack(contents, options.archive.stem, Path(folder))
+        packed = _pack(contents, options.model, Path(folder))
         with zipfile.ZipFile(packed, "a") as archive:
             archive.comment = _fingerprint(options)
         return _deliver(packed, options.archive)
@@ -149,7 +154,7 @@ def _preprocessing(options: Build) -> Preprocessing:
 def _model(options: Build, loaded: Weights) -> nn.Module:
     num_classes = weight_sources.num_classes_of(options.arch, loaded.state_dict, options.model_file)
     model = network.build(options.arch, num_classes, options.model_file)
-    network.load_state_dict(model, loaded.state_dict, loaded.source)
+    network.load_state_dict(model, loaded.state_dict, f"{loaded.source}, for --arch {options.arch},")
     return model
 
 
@@ -301,6 +306,9 @@ def main(arguments: list[str]) -> int:
         archive = make(Build(**options))
     except (NetworkError, SettingsError, SplitError, UnknownName) as error:
         print(f"build_mar: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"build_mar: the archive cannot be written: {error}", file=sys.stderr)
         return 1
     print(f"{archive} ({archive.stat().st_size / 1e6:.0f} MB)")
     return 0

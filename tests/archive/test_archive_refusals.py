@@ -8,7 +8,6 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +181,7 @@ WRONG_FILES: list[tuple[Callable[[Path], None], str]] = [
     (dict_of_numbers, "no state dict"),
     (empty_dict, "no state dict"),
     (state_of_a_resnet34, "layer1.2."),
-    (state_of_a_squeezenet, "resnet18"),
+    (state_of_a_squeezenet, "lacks conv1.weight"),
     (not_a_number, "layer1.0.conv1.weight"),
     (one_tensor_missing, "layer3.0.bn1.bias"),
 ]
@@ -246,8 +245,8 @@ def test_weights_that_cannot_be_downloaded(refused: Refusal, tmp_path: Path, mon
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/models/resnet18-f37072fd.pth"
-    known = weight_sources.published("resnet18")
-    monkeypatch.setattr(weight_sources, "published", lambda _architecture: replace(known, location=url))
+    download = weight_sources.download
+    monkeypatch.setattr(weight_sources, "download", lambda _published: download(url))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
     said = refused("--arch", "resnet18", "--weights", "default")

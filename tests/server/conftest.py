@@ -36,7 +36,7 @@ def crop_labels() -> tuple[str, ...]:
 def crop_archive(store: Path, crop_labels: tuple[str, ...]) -> Path:
     weights, labels = store / "crop.pth", store / "crop.txt"
     torch.save(oracles.seeded(torchvision.models.resnet18()).state_dict(), weights)
-    labels.write_text("\n".join(crop_labels))
+    labels.write_text("\n".join(crop_labels), encoding="utf-8")
     options = Build("resnet18", str(weights), labels=labels, transform="crop", name="crop", output=store)
     return build_mar.build(options)
 

@@ -33,10 +33,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def predict(model: Model, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "scripts" / "predict.py", "--url", model.server.inference_url]
     return subprocess.run(
-        [*command, "--model", model.name, *arguments], capture_output=True, text=True, check=False, timeout=120
+        [*command, "--model", model.name, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -80,7 +80,7 @@ def test_good_files(folder: Path, efficientnet: Model, tmp_path: Path) -> None:
 
 
 def test_unknown_class(folder: Path, squash: Model, tmp_path: Path) -> None:
-    done = predict(squash, folder / "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi")
+    done = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
 
     assert done.returncode == 1
     # The table breaks long messages into lines.
