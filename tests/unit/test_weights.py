@@ -411,6 +411,7 @@ def test_a_file_that_the_server_does_not_have(site: Site, cache: Path) -> None:
     assert "(Not Found)" in unavailable(site.url("resnet18-01234567.pth"), cache)
 
 
+@broken_connection
 def test_a_server_that_is_not_there(cache: Path) -> None:
     with socket.socket() as bound:  # bound but not listening: nobody else can, and connections are refused
         bound.bind(("127.0.0.1", 0))
