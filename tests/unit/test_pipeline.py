@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import oracles
 from gradcam import network
-from gradcam.errors import InvalidOption, InvalidRequest, RequestError, UndecodableImage, UnknownName
+from gradcam.errors import InvalidOption, InvalidRequest, NumericalOverflow, RequestError, UndecodableImage, UnknownName
 from gradcam.images import Region
 from gradcam.network import Labels
 from gradcam.pipeline import Pipeline
@@ -466,3 +466,73 @@ def test_classes_are_ranked_where_their_probabilities_are_equal_in_float32(scale
 
 def test_topk_is_at_most_the_number_of_classes() -> None:
     assert len(result(colours(), ask(CELLS)).predictions) == 4
+
+
+# ----------------------------------------------------------------------------- several passes, lower precision
+
+
+def test_rows_of_one_batch_take_different_layers_methods_and_smoothing(pipeline: Pipeline) -> None:
+    requests = [
+        ask(PICTURES[0]),
+        ask(PICTURES[1], layer=("layer3",), method="layercam", explain=2),
+        ask(PICTURES[2], layer=(LAYER, "layer3"), targets=(3,)),
+        ask(PICTURES[0], smooth=True, targets=(1, 2)),
+        ask(PICTURES[1], explain=0, smooth=True, layer=("layer3",)),
+    ]
+    together = answer(pipeline, *requests)
+    for ours, request in zip(together, requests, strict=True):
+        assert_same_answer(ours, result(pipeline, request))
+    assert [ours.layers for ours in together if isinstance(ours, Result)] == [
+        (LAYER,),
+        ("layer3",),
+        (LAYER, "layer3"),
+        (LAYER,),
+        ("layer3",),
+    ]
+
+
+def test_fused_layers_are_the_mean_of_each_layers_map(pipeline: Pipeline) -> None:
+    single = [result(pipeline, ask(PICTURES[0], layer=(layer,), targets=(3,))) for layer in ("layer4", "layer3")]
+    fused = result(pipeline, ask(PICTURES[0], layer=("layer4", "layer3"), targets=(3,)))
+    coarse, fine = (answered.explanations[0].heatmap for answered in single)
+    height, width = fine.shape
+    resized = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    mean = (resized + fine) / 2
+    np.testing.assert_allclose(fused.explanations[0].heatmap, mean / mean.max(), atol=1e-5)
+
+
+def test_smoothing_is_the_mean_over_flipped_and_scaled_inputs(pipeline: Pipeline, model: nn.Module) -> None:
+    inputs = oracles.model_input(PICTURES[0], input_size=SETTINGS.input_size)
+    maps = []
+    for factor in (0.9, 1.0, 1.1):
+        straight = oracles.tutorial(model, LAYER, inputs * factor, [3]).heatmaps[0]
+        mirrored = oracles.tutorial(model, LAYER, (inputs * factor).flip(3), [3]).heatmaps[0].flip(1)
+        maps += [straight, mirrored]
+    mean = torch.stack(maps).nan_to_num().mean(dim=0)
+    smooth = result(pipeline, ask(PICTURES[0], smooth=True, targets=(3,)))
+    np.testing.assert_allclose(smooth.explanations[0].heatmap, mean / mean.max(), atol=1e-4)
+
+
+class Loud(nn.Module):
+    """Its activations of a white picture leave the range of float16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grid = nn.Conv2d(3, 4, 8, stride=8, bias=False)
+        self.classes = nn.Linear(4, 4, bias=False)
+        self.grid.weight.data.fill_(1e4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classes(self.grid(x).mean((2, 3)))
+        return logits
+
+
+def test_a_picture_too_much_for_float16_fails_alone() -> None:
+    settings = dataclasses.replace(COLOURS, precision="float16")
+    model = Loud().eval().requires_grad_(False)
+    half = Pipeline(model, Labels(("dark", "blue", "green", "red")), settings, CPU)
+    white, black = (ask(Image.new("RGB", (64, 64), color)) for color in ("white", "black"))
+    failed, answered = answer(half, white, black)
+    assert isinstance(failed, NumericalOverflow)
+    assert (failed.status, failed.code) == (422, "numerical_overflow")
+    assert isinstance(answered, Result)
