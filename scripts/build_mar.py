@@ -117,7 +117,7 @@ def build(options: Build) -> Path:
     split(model, layer, preprocessing.input_size)
     with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
         contents = Path(folder) / "contents"
-        shutil.copytree(ROOT / "handler", contents, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        shutil.copytree(ROOT / "handler", contents, ignore=_not_code)
         if options.model_file is not None:
             shutil.copyfile(options.model_file, contents / MODEL_FILE)
         _write_labels(contents / LABELS_FILE, labels)
@@ -138,6 +138,11 @@ def build(options: Build) -> Path:
         with zipfile.ZipFile(packed, "a") as archive:
             archive.comment = _fingerprint(options)
         return _deliver(packed, options.archive)
+
+
+def _not_code(folder: str, names: list[str]) -> list[str]:
+    """Returns what stays out of the archive: caches, hidden files, an editor's backups."""
+    return [name for name in names if name != "gradcam" and (name.startswith(".") or not name.endswith(".py"))]
 
 
 def _preprocessing(options: Build) -> Preprocessing:
@@ -170,7 +175,7 @@ def build_if_needed(options: Build) -> Path:
 
 def _fingerprint(options: Build) -> bytes:
     """Returns what tells whether an archive is current; it stands in the archive's zip comment."""
-    files = sorted((ROOT / "handler").rglob("*.py"))
+    files = sorted([*(ROOT / "handler").rglob("*.py"), Path(__file__), Path(weight_sources.__file__)])
     given = (options.labels, options.model_file, Path(options.weights))
     files += [path for path in given if path is not None and path.is_file()]
     digest = hashlib.sha256(repr(options).encode())

@@ -6,6 +6,7 @@ import hashlib
 import re
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,11 +210,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         NetworkError: no such file, not a state dict, or a pickle that needs code to run.
     """
     try:
-        loaded: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused anyway
+            loaded: Any = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except FileNotFoundError as error:
         raise NetworkError(f"there is no weights file {path}") from error
     except Exception as error:
