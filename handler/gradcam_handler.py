@@ -12,9 +12,8 @@ import torchvision
 from ts.context import Context
 from ts.torch_handler.image_classifier import ImageClassifier
 
-from gradcam import cam, network, wire
+from gradcam import cam, wire
 from gradcam.errors import RequestError
-from gradcam.network import Labels
 from gradcam.pipeline import Batch, Forward, Pipeline
 from gradcam.settings import Settings
 from gradcam.wire import Reply, Request
@@ -38,14 +37,10 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         properties = context.system_properties
         model_dir = Path(properties["model_dir"])
         settings = Settings.from_mapping(context.model_yaml_config.get("gradcam"))
-        labels = Labels.read(model_dir / "index_to_name.json")
         self.manifest = context.manifest
         self.device = _device(properties.get("gpu_id"))
-        model_file = model_dir / settings.model_file if settings.model_file else None
-        self.model = network.build(settings.architecture, settings.num_classes, model_file)
-        network.load_weights(self.model, model_dir / self.manifest["model"]["serializedFile"], settings.weights_sha256)
-        self.model.to(self.device)
-        self.pipeline = Pipeline(self.model, labels, settings, self.device)
+        self.pipeline = Pipeline.load(model_dir, self.manifest["model"]["serializedFile"], settings, self.device)
+        self.model = self.pipeline.network
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)
 

@@ -29,6 +29,7 @@ import weights as weight_sources
 from gradcam import cam, network
 from gradcam.errors import UnknownName, unknown
 from gradcam.network import TIMM, Labels, NetworkError
+from gradcam.pipeline import LABELS_FILE
 from gradcam.settings import Precision, Settings, SettingsError, Transform
 from gradcam.split import SplitError, split
 from weights import Preprocessing, Weights
@@ -37,7 +38,6 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL_STORE = ROOT / "model_store"
 HANDLER = "gradcam_handler.py"
 WEIGHTS_FILE = "weights.safetensors"
-LABELS_FILE = "index_to_name.json"
 CONFIG_FILE = "model-config.yaml"
 MODEL_FILE = "served_network.py"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from gradcam import cam, images, overlay
+from gradcam import cam, images, network, overlay
 from gradcam.cam import METHODS
 from gradcam.errors import InvalidOption, NumericalOverflow, RequestError, TooExpensive, UnknownName, unknown
 from gradcam.explainer import Explainer, Pair, Pass
@@ -30,6 +31,7 @@ from gradcam.split import Split, SplitError, split
 from gradcam.wire import Explanation, Options, Prediction, Request, Result
 
 DEFAULT_TOPK = 5
+LABELS_FILE = "index_to_name.json"
 
 
 # ----------------------------------------------------------------------------- what travels between the phases
@@ -113,7 +115,7 @@ class Forward:
 class Pipeline:
     """Answers requests; holds the model and nothing of any request."""
 
-    def __init__(self, network: nn.Module, labels: Labels, settings: Settings, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, labels: Labels, settings: Settings, device: torch.device) -> None:
         """Cuts a network that is on `device` already at the model's layer.
 
         Raises:
@@ -125,12 +127,26 @@ class Pipeline:
             raise SettingsError(f"gradcam: 'method': {unknown('method', settings.method, METHODS)}")
         if len(labels.names) != settings.num_classes:
             raise SettingsError(f"there are {len(labels.names)} labels for {settings.num_classes} classes")
-        self.network = network
+        self.network = model
         self.labels = labels
         self.settings = settings
         self.device = device
-        self.splits = {settings.layer: split(network, settings.layer, settings.input_size)}
+        self.splits = {settings.layer: split(model, settings.layer, settings.input_size)}
         self.explainer = Explainer(settings.max_replay_bytes)
+
+    @classmethod
+    def load(cls, folder: Path, weights_file: str, settings: Settings, device: torch.device) -> Pipeline:
+        """Loads an unpacked archive.
+
+        Raises:
+            NetworkError: weights, labels and architecture do not go together, or a file is damaged.
+            UnknownName, SplitError, SettingsError: as above.
+        """
+        labels = Labels.read(folder / LABELS_FILE)
+        model_file = folder / settings.model_file if settings.model_file else None
+        loaded = network.build(settings.architecture, settings.num_classes, model_file)
+        network.load_weights(loaded, folder / weights_file, settings.weights_sha256)
+        return cls(loaded.to(device), labels, settings, device)
 
     # ------------------------------------------------------------------------- preprocess
 
