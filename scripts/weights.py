@@ -184,7 +184,7 @@ def load(architecture: str, weights: str, num_classes: int | None, model_file: P
     if weights != "default":
         path = Path(weights)
         state_dict = read_state_dict(path)
-        if known is None or path.name != known.file_name or not _has_hash(path):
+        if known is None or not _has_hash(path, _hash_prefix(known.file_name)):
             return Weights(state_dict, path.name, None)
         return Weights(state_dict, known.name, known.labels)
     if known is None:
@@ -269,7 +269,7 @@ def download(url: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urlsplit(url).path).name
     prefix = _hash_prefix(path.name)
-    if path.exists() and _has_hash(path):
+    if path.exists() and _has_hash(path, prefix):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Downloading {url}", file=sys.stderr)
@@ -294,8 +294,7 @@ def _hash_prefix(file_name: str) -> str | None:
     return match[1] if match else None
 
 
-def _has_hash(path: Path) -> bool:
-    prefix = _hash_prefix(path.name)
+def _has_hash(path: Path, prefix: str | None) -> bool:
     return prefix is not None and hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix)
 
 

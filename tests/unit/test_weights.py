@@ -266,13 +266,16 @@ def test_a_file_with_the_published_name_but_other_content(tmp_path: Path) -> Non
     assert (loaded.source, loaded.labels) == ("resnet18-f37072fd.pth", None)
 
 
-def test_the_published_file_brought_by_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("renamed", [None, "resnet18.pth"])
+def test_the_published_file_brought_by_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: str | None
+) -> None:
     data = saved(STATE)
     name = f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth"
     known = weights.published("resnet18")
     moved = dataclasses.replace(known, file_name=name)
     monkeypatch.setattr(weights, "published", lambda architecture: moved)
-    loaded = weights.load("resnet18", str(written(tmp_path / name, data)), None, None)
+    loaded = weights.load("resnet18", str(written(tmp_path / (renamed or name), data)), None, None)
     assert (loaded.source, loaded.labels) == (known.name, known.labels)
 
 
