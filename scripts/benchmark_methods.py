@@ -115,11 +115,12 @@ def plain_forward(model: nn.Module) -> Explain:
 
 def ours(model: nn.Module, layer: str, method: str, classes: int = 1) -> Explain:
     """Returns what the handler does between decoding and rendering, for the `classes` most probable classes."""
-    parts = split(model, layer, INPUT_SIZE)
+    parts = split(model.to(memory_format=torch.channels_last), layer, INPUT_SIZE)
     explainer = Explainer(Settings.max_replay_bytes)
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
+            images = images.to(memory_format=torch.channels_last)
             features = parts.features(images).float()
             forward = Pass(parts, images, features, parts.logits(features))
         targets = forward.logits.topk(classes, dim=1).indices.tolist()

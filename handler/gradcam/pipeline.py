@@ -127,7 +127,8 @@ class Pipeline:
             raise SettingsError(f"gradcam: 'method': {unknown('method', settings.method, METHODS)}")
         if len(labels.names) != settings.num_classes:
             raise SettingsError(f"there are {len(labels.names)} labels for {settings.num_classes} classes")
-        self.network = model
+        # The layout that convolutions are fastest in, on CPUs and GPUs.
+        self.network = model.to(memory_format=torch.channels_last)
         self.labels = labels
         self.settings = settings
         self.device = device
@@ -214,7 +215,8 @@ class Pipeline:
             return Forward(batch, [])
         inputs = torch.stack([item.model_input for item in items])  # (B, 3, H, W)
         with torch.inference_mode():
-            normalized = images.normalize(inputs.to(self.device, non_blocking=True), self.settings)
+            inputs = inputs.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+            normalized = images.normalize(inputs, self.settings)
             return Forward(
                 batch,
                 [
