@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 from ts.context import Context
+from ts.metrics.dimension import Dimension
+from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.image_classifier import ImageClassifier
 
 from gradcam import cam, wire
 from gradcam.errors import RequestError
-from gradcam.pipeline import Batch, Forward, Pipeline
+from gradcam.kserve import Model
+from gradcam.message import Message, Result
+from gradcam.pipeline import MAX_FORWARD, Batch, Forward, Pipeline
 from gradcam.settings import Settings
-from gradcam.wire import Reply, Request
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +46,15 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         model_dir = Path(properties["model_dir"])
         settings = Settings.from_mapping(context.model_yaml_config.get("gradcam"))
         self.manifest = context.manifest
+        self.served = Model(self.manifest["model"]["modelName"], self.manifest["model"]["modelVersion"])
         self.device = _device(properties.get("gpu_id"))
-        self.pipeline = Pipeline.load(model_dir, self.manifest["model"]["serializedFile"], settings, self.device)
+        self.pipeline = Pipeline.load(
+            model_dir,
+            self.manifest["model"]["serializedFile"],
+            settings,
+            self.device,
+            max_forward=properties.get("batch_size") or MAX_FORWARD,
+        )
         self.model = self.pipeline.network
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)
@@ -54,19 +69,30 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         answers: list[Any] = super().handle(data, context)
         return answers
 
-    def preprocess(self, data: list[dict[str, Any]]) -> Batch:
+    def preprocess(self, data: list[dict[str, Any]]) -> tuple[list[Message], Batch]:
         """Parses the rows and decodes their pictures."""
-        return self.pipeline.preprocess([self._parse(row, index) for index, row in enumerate(data)])
+        self._record("gradcam_batch_size", len(data), "count", MetricTypes.HISTOGRAM)
+        with self._timed("decode"):
+            messages = [self._parse(row, index) for index, row in enumerate(data)]
+            return messages, self.pipeline.preprocess([asked for message in messages for asked in message.requests])
 
-    def inference(self, data: Batch, *args: Any, **kwargs: Any) -> Forward:
+    def inference(self, data: tuple[list[Message], Batch], *args: Any, **kwargs: Any) -> tuple[list[Message], Forward]:
         """Runs the network without gradients."""
-        return self.pipeline.inference(data)
+        messages, batch = data
+        with self._timed("trunk"):
+            return messages, self.pipeline.inference(batch)
 
-    def postprocess(self, data: Forward) -> list[str | bytes]:
+    def postprocess(self, data: tuple[list[Message], Forward]) -> list[str | bytes]:
         """Explains, with gradients enabled, and renders a reply a row."""
-        with torch.enable_grad():
-            results = self.pipeline.postprocess(data)
-        return [self._send(wire.render(result), index) for index, result in enumerate(results)]
+        messages, forward = data
+        with self._timed("explain"), torch.enable_grad():
+            explained = self.pipeline.explain(forward)
+        with self._timed("render"):
+            results = iter(self.pipeline.results(explained))
+            return [
+                self._answer(message, list(islice(results, len(message.requests))), index)
+                for index, message in enumerate(messages)
+            ]
 
     def describe_handle(self) -> dict[str, Any]:
         """Returns what an auditor needs to reproduce a map: `GET :8081/models/{model}?customized=true`."""
@@ -92,18 +118,36 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         # Every answer here is explained, at `/explanations` as at `/predictions`, as its own options say.
         return False
 
-    def _parse(self, row: dict[str, Any], index: int) -> Request | RequestError:
-        try:
-            return wire.parse(row, self.context.get_all_request_header(index))
-        except RequestError as error:
-            return error
+    def _parse(self, row: dict[str, Any], index: int) -> Message:
+        headers = self.context.get_all_request_header(index)
+        return wire.parse(row, headers, self.pipeline.settings.max_instances, self.served)
 
-    def _send(self, reply: Reply, index: int) -> str | bytes:
-        if reply.status != 200:
-            logger.info("refused request %s: %d %s", self.context.get_request_id(index), reply.status, reply.body)
+    def _answer(self, message: Message, results: list[Result | RequestError], index: int) -> str | bytes:
+        reply = wire.render(message, results, self.pipeline.settings.max_response_bytes)
+        for error in reply.errors:
+            self._record_refusal(error, index)
+        explained = [result for result in results if isinstance(result, Result)]
+        if without := sum(not explanation.evidence for result in explained for explanation in result.explanations):
+            self._record("gradcam_maps_without_evidence_total", without, "count", MetricTypes.COUNTER)
         self.context.set_response_status(code=reply.status, phrase=reply.phrase, idx=index)
         self.context.set_response_content_type(index, reply.content_type)
         return reply.body
+
+    def _record_refusal(self, error: RequestError, index: int) -> None:
+        """Writes a line of JSON to the log, and counts."""
+        said = {"status": error.status, "code": error.code, "message": str(error)}
+        logger.info("%s", json.dumps({"event": "refused", "request_id": self.context.get_request_id(index), **said}))
+        self._record("gradcam_errors_total", 1, "count", MetricTypes.COUNTER, Dimension("Code", error.code))
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._record(f"gradcam_{phase}_seconds", time.perf_counter() - start, "s", MetricTypes.HISTOGRAM)
+
+    def _record(self, name: str, value: float, unit: str, kind: MetricTypes, *dimensions: Dimension) -> None:
+        """Hands a value to TorchServe's metrics; `metrics.yaml` declares them."""
+        self.context.metrics.add_metric(name, value, unit, dimensions=list(dimensions), metric_type=kind)
 
 
 def _device(gpu_id: int | None) -> torch.device:

@@ -38,13 +38,14 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from gradcam import cam, network, wire
+from gradcam import cam, network, plain
 from gradcam.explainer import Explainer, Pair, Pass
+from gradcam.message import Request
 from gradcam.network import Labels, NetworkError
+from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
 from gradcam.split import SplitError, split
-from gradcam.wire import Options, Request
 
 OUTPUT = Path("build/benchmark")
 SEED = 0
@@ -125,7 +126,8 @@ def ours(model: nn.Module, layer: str, method: str, classes: int = 1) -> Explain
             forward = Pass(parts, images, features, parts.logits(features))
         targets = forward.logits.topk(classes, dim=1).indices.tolist()
         pairs = [Pair(row, target, method) for row, most in enumerate(targets) for target in most]
-        return explainer.maps(forward, pairs, math.inf)
+        maps, _ = explainer.maps(forward, pairs, math.inf)
+        return maps
 
     return run
 
@@ -397,8 +399,8 @@ def soak(architecture: str, explanations: int) -> Soak:
     requests = [Request(_picture(), Options(method=method, overlay="png")) for method in SOAK_METHODS]
 
     def explain() -> None:
-        for result in pipeline.postprocess(pipeline.inference(pipeline.preprocess(requests))):
-            wire.render(result)
+        for result in pipeline.results(pipeline.explain(pipeline.inference(pipeline.preprocess(requests)))):
+            plain.reply([result])
 
     process = psutil.Process()
     batches = math.ceil(explanations / len(requests))

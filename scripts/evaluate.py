@@ -38,11 +38,12 @@ from torchvision.transforms.functional import gaussian_blur
 from gradcam import cam, images
 from gradcam.errors import RequestError, UnknownName, unknown
 from gradcam.images import View
+from gradcam.message import Request, Result
 from gradcam.network import NetworkError
+from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings, SettingsError
 from gradcam.split import SplitError, split
-from gradcam.wire import Options, Request, Result
 from predict import PIPE_COLUMNS, find_pictures, printable
 
 ARCHIVE = Path("model_store/resnet18.mar")
@@ -235,7 +236,7 @@ def _load_unpacked(folder: Path) -> Pipeline:
     model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
     config = yaml.safe_load((folder / model["configFile"]).read_text(encoding="utf-8"))
     # Nobody waits for an answer here, so Score-CAM may take its time.
-    settings = replace(Settings.from_mapping(config.get("gradcam")), max_scorecam_seconds=math.inf)
+    settings = replace(Settings.from_mapping(config.get("gradcam")), max_batch_seconds=math.inf)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Pipeline.load(folder, model["serializedFile"], settings, device)
 
@@ -338,7 +339,7 @@ def _explain(
     options = [Options(method=method, layer=(layer,)) for method in served] or [Options(explain=0)]
     forward = pipeline.inference(pipeline.preprocess([Request(content, option) for option in options]))
     with torch.enable_grad():
-        answers = pipeline.postprocess(forward)
+        answers = pipeline.results(pipeline.explain(forward))
     results = [_result(answer) for answer in answers]
     maps = {
         method: (result, torch.from_numpy(result.explanations[0].heatmap))

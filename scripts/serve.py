@@ -39,6 +39,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config.properties"
+METRICS = ROOT / "metrics.yaml"
 EXAMPLE = ROOT / "examples" / "chelsea.jpg"
 # However this program ends, its end of the pipe closes then, and the process group goes with it.
 GUARD = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" 3<&-'
@@ -198,8 +199,9 @@ class Server:
         (directory / "config.properties").write_text(CONFIG.read_text() + self._addresses())
 
     def _addresses(self) -> str:
-        """Returns this server's lines of the configuration; of two with the same key the last one counts."""
+        """Returns this server's own lines of the configuration; of two with the same key the last one counts."""
         return (
+            f"\nmetrics_config={METRICS}"
             f"\ninference_address={self.inference_url}"
             f"\nmanagement_address={self.management_url}"
             f"\nmetrics_address={self.metrics_url}"

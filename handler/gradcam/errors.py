@@ -1,14 +1,15 @@
 """Everything that may be wrong with a request.
 
     RequestError
-    ├── InvalidRequest        400  no picture in it, or not the JSON it should be     (wire)
-    ├── InvalidOption         400  an option's name, type or range                    (wire, pipeline)
-    ├── UndecodableImage      400  not a picture, or a broken one                     (images)
-    ├── TooLarge              413  more bytes or pixels than the model's settings say (images)
-    ├── UnsupportedImage      415  a picture, but of a kind that is not decoded       (images)
-    ├── UnknownName           422  a class, layer or method the model does not have   (network, pipeline)
-    ├── TooExpensive          422  an explanation that takes longer than allowed      (explainer)
-    └── NumericalOverflow     422  a picture too much for the network's precision     (pipeline)
+    ├── InvalidRequest        400  no picture in it, or not the form it should have    (plain, kserve, wire)
+    ├── InvalidOption         400  an option's name, type or range                     (options, pipeline)
+    ├── UndecodableImage      400  not a picture, or a broken one                      (images)
+    ├── TooLarge              413  more bytes or pixels than the model's settings say  (images, pipeline, wire)
+    ├── UnsupportedImage      415  a picture, but of a kind that is not decoded        (images)
+    ├── UnknownName           422  a class, layer or method the model does not have    (network, pipeline)
+    ├── TooMany               422  more classes, layers or pictures than allowed       (kserve, pipeline)
+    ├── TooExpensive          422  an answer that takes longer than allowed            (pipeline, explainer)
+    └── NumericalOverflow     422  a picture too much for the network's precision      (pipeline)
 
 A fault that is not the request's has no place here: it is raised as it is, logged with its cause
 and fails the batch.
@@ -90,8 +91,16 @@ class UnknownName(RequestError):
     code = "unknown_name"
 
 
+class TooMany(RequestError):
+    """More classes, layers or pictures in one message than the model's settings allow."""
+
+    status = 422
+    phrase = "Unprocessable Entity"
+    code = "too_many"
+
+
 class TooExpensive(RequestError):
-    """An explanation that takes longer than the model's settings allow."""
+    """An answer that takes longer than the model's settings allow."""
 
     status = 422
     phrase = "Unprocessable Entity"

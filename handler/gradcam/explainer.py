@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from gradcam import cam
 from gradcam.cam import GRADIENT_METHODS
-from gradcam.errors import TooExpensive
 from gradcam.split import Features, Split
 
 logger = logging.getLogger(__name__)
@@ -55,44 +54,47 @@ class Explainer:
         """Keeps what the replays of one chunk may take; one pair is always replayed."""
         self.max_replay_bytes = max_replay_bytes
 
-    def maps(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> Tensor:
-        """Returns the normalised maps (N, h, w) of N pairs, on the CPU. Gradients must be enabled.
+    def maps(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> tuple[Tensor, list[int]]:
+        """Makes the normalised maps of N pairs. Gradients must be enabled.
 
         Args:
             forward: the batch that the pairs' rows belong to.
-            pairs: N pairs, of any methods.
-            deadline: when Score-CAM must have ended, on the clock `time.monotonic`.
+            pairs: N pairs, of any methods; the first are explained first.
+            deadline: when to stop, on the clock `time.monotonic`. What one chunk does is done in any case.
 
-        Raises:
-            TooExpensive: Score-CAM has not ended by then.
+        Returns:
+            The maps (N, h, w) on the CPU, and the indices of the pairs that time ran out for.
         """
-        maps = torch.empty(len(pairs), forward.split.layout.height, forward.split.layout.width)
-        for indices in _chunks(
-            [i for i, pair in enumerate(pairs) if pair.method in GRADIENT_METHODS], self._chunk_size(forward.split)
-        ):
-            maps[indices] = cam.normalize(_by_gradients(forward, [pairs[i] for i in indices])).cpu()
-        for indices in _of_one_row(pairs, "ablationcam"):
-            maps[indices] = cam.normalize(self._by_ablation(forward, [pairs[i] for i in indices])).cpu()
-        for indices in _of_one_row(pairs, "scorecam"):
-            maps[indices] = cam.normalize(self._by_masking(forward, [pairs[i] for i in indices], deadline)).cpu()
-        return maps
+        maps = torch.zeros(len(pairs), forward.split.layout.height, forward.split.layout.width)
+        late: list[int] = []
+        by_gradients = [i for i, pair in enumerate(pairs) if pair.method in GRADIENT_METHODS]
+        for number, indices in enumerate(_chunks(by_gradients, self._chunk_size(forward.split))):
+            if number and time.monotonic() > deadline:
+                late += indices
+            else:
+                maps[indices] = cam.normalize(_by_gradients(forward, [pairs[i] for i in indices])).cpu()
+        for method, explain in (("ablationcam", self._by_ablation), ("scorecam", self._by_masking)):
+            for indices in _of_one_row(pairs, method):
+                try:
+                    maps[indices] = cam.normalize(explain(forward, [pairs[i] for i in indices], deadline)).cpu()
+                except _Late:
+                    late += indices
+        return maps, late
 
     def _chunk_size(self, split: Split) -> int:
         return max(1, self.max_replay_bytes // split.pair_bytes)
 
-    def _by_ablation(self, forward: Pass, pairs: Sequence[Pair]) -> Tensor:
+    def _by_ablation(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> Tensor:
         """Returns the Ablation-CAM maps of one image's pairs: a replay of the head for each channel."""
         row, classes = _row_and_classes(forward, pairs)
         channels = forward.split.activations(forward.features).shape[1]
-        with torch.no_grad():
-            ablated = torch.cat(
-                [
-                    forward.split.logits(_without(forward, row, chunk))[:, classes]
-                    for chunk in _chunks(range(channels), self._chunk_size(forward.split))
-                ]
-            )  # (C, N)
+        ablated = []
+        for chunk in _chunks(range(channels), self._chunk_size(forward.split)):
+            _check(deadline)
+            with torch.no_grad():
+                ablated.append(forward.split.logits(_without(forward, row, chunk))[:, classes])
         activations = _activations(forward, row.expand(len(pairs)))
-        return cam.ablationcam(activations, forward.logits[row[0], classes], ablated.T)
+        return cam.ablationcam(activations, forward.logits[row[0], classes], torch.cat(ablated).T)  # (C, N) → (N, C)
 
     def _by_masking(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> Tensor:
         """Returns the Score-CAM maps of one image's pairs: a forward pass for each channel."""
@@ -101,17 +103,21 @@ class Explainer:
         masked = []
         chunks = list(_chunks(range(activations.shape[1]), MASKS))
         for number, chunk in enumerate(chunks):
-            if time.monotonic() > deadline:
-                raise TooExpensive(
-                    f"scorecam needs a forward pass for each of the {activations.shape[1]} channels of "
-                    f"{forward.split.layer!r}, more than there is time for; ablationcam asks a similar question at a "
-                    "fraction of the cost"
-                )
+            _check(deadline)
             with torch.no_grad():
                 images = forward.images[row] * _masks(activations[:, chunk], forward.images.shape[2:])  # (n, 3, H, W)
                 masked.append(forward.split.logits(forward.split.features(images).float())[:, classes])
             logger.info("scorecam: %d of %d chunks", number + 1, len(chunks))
         return cam.scorecam(activations.expand(len(pairs), -1, -1, -1), torch.cat(masked).T)
+
+
+class _Late(Exception):
+    """There is no time left."""
+
+
+def _check(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise _Late
 
 
 def _by_gradients(forward: Pass, pairs: Sequence[Pair]) -> Tensor:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
 import numpy as np
 import torch
@@ -12,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnsupportedImage
+from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImage, UnsupportedImage
 from gradcam.settings import Interpolation, Settings
 
 logger = logging.getLogger(__name__)
@@ -39,6 +44,10 @@ OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
 # A picture of 1 × 20,000 pixels, resized until its shorter side is 256, would have five million rows of which
 # the crop takes 224. So many pixels are computed on either side of the crop, more than the filter reaches.
 CROP_MARGIN = 4096
+
+# A progressive JPEG has about ten scans. Each goes over all pixels, however few its bytes.
+MAX_SCANS = 100
+START_OF_SCAN = b"\xff\xda"
 
 # The model's own limit on pixels replaces Pillow's, which knows neither the model nor a clear message.
 Image.MAX_IMAGE_PIXELS = None
@@ -123,24 +132,59 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
 
     Raises:
         TooLarge: more bytes or pixels than the settings allow; read from the header, before decoding.
+        TooExpensive: it takes longer than the settings allow.
         UnsupportedImage: a picture of another kind.
         UndecodableImage: not a picture, or a broken one.
     """
     if len(data) > settings.max_image_bytes:
         raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _time_limit(settings.max_decode_seconds), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image, settings)
+            _check_scans(image, data)
             image.load()
             return _to_rgb(_upright(image))
     except RequestError:
         raise
     except UnidentifiedImageError as error:
         raise _not_a_picture(data) from error
+    except MemoryError as error:
+        logger.error("no memory to decode a picture of %d bytes", len(data))
+        raise TooLarge("there is no memory for a picture of so many pixels; send a smaller one") from error
     except Exception as error:
         # Pillow's decoders raise whatever hostile bytes lead them into (ValueError, struct.error, SyntaxError …).
         logger.info("undecodable picture of %d bytes: %s: %s", len(data), type(error).__name__, error)
         raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Ends what Pillow does with a file that is made to take for ever, such as a GIF of a million empty comments.
+
+    Only Python's main thread can be interrupted; it is where TorchServe's worker decodes.
+
+    Raises:
+        TooExpensive: the time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise TooExpensive(f"the picture was not decoded in {seconds:g} s; save it anew with another program")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    if image.format in ("JPEG", "MPO") and (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
+        raise UndecodableImage(f"the picture has {scans:,} scans, more than any program writes; {SUPPORTED}")
 
 
 def _check_pixels(image: Image.Image, settings: Settings) -> None:
@@ -170,6 +214,8 @@ TURNS = {
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except RequestError:  # out of time
+        raise
     except Exception as error:  # whatever a corrupt block leads Pillow into; the pixels are fine
         logger.info("unreadable EXIF: %s: %s", type(error).__name__, error)
         return image

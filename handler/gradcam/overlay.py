@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gradcam.errors import InvalidOption
 from gradcam.images import Region
-from gradcam.wire import Encoding
+from gradcam.options import Encoding
 
 COLORMAPS: dict[str, int] = {
     name.removeprefix("COLORMAP_").lower(): value for name, value in vars(cv2).items() if name.startswith("COLORMAP_")

@@ -1,16 +1,19 @@
 """The steps of a request, for a batch in which any row may fail alone.
 
-The three phases are TorchServe's: `preprocess` decodes, `inference` runs the network without gradients and
-keeps the values at the cut, `postprocess` replays the head on them with gradients and renders.
+`preprocess` decodes, `inference` runs the network without gradients and keeps the values at the cut, `explain`
+replays the head on them with gradients, `results` puts the answers together.
 
 Most batches take one pass through the network. Rows that ask for another layer take theirs through a network cut
 there; a row that asks for several layers, or for smoothing, takes several passes, and its maps are fused.
+
+A batch has to end before TorchServe loses patience and ends the worker. So what costs little comes first, and what
+is not done when the time is over is refused: a dear request costs its neighbours nothing but time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +25,26 @@ from torch import Tensor, nn
 
 from gradcam import cam, images, network, overlay
 from gradcam.cam import METHODS
-from gradcam.errors import InvalidOption, NumericalOverflow, RequestError, TooExpensive, UnknownName, unknown
+from gradcam.errors import (
+    InvalidOption,
+    NumericalOverflow,
+    RequestError,
+    TooExpensive,
+    TooLarge,
+    TooMany,
+    UnknownName,
+    unknown,
+)
 from gradcam.explainer import Explainer, Pair, Pass
 from gradcam.images import Region, View
+from gradcam.message import Explanation, Prediction, Request, Result
 from gradcam.network import Labels
+from gradcam.options import Options
 from gradcam.settings import Settings, SettingsError
 from gradcam.split import Split, SplitError, split
-from gradcam.wire import Explanation, Options, Prediction, Request, Result
 
 DEFAULT_TOPK = 5
+MAX_FORWARD = 32
 LABELS_FILE = "index_to_name.json"
 
 
@@ -77,12 +91,24 @@ class Item:
     picture: Image.Image | None
     """Kept for the overlay, where one was asked for."""
 
+    @property
+    def passes(self) -> int:
+        """How often the network runs for it."""
+        return len(self.layers) * len(self.augmentations)
+
+    @property
+    def cost(self) -> int:
+        """What its message asks of the network, roughly: passes, times the classes that are explained in each."""
+        return self.request.companions * self.passes * max(1, _explained(self.request.options))
+
 
 @dataclass(frozen=True)
 class Batch:
     """Items in the order of their rows, a `RequestError` in the slot of a row that failed."""
 
     items: list[Item | RequestError]
+    deadline: float
+    """When the batch has to be done, on the clock `time.monotonic`."""
 
     @property
     def answerable(self) -> list[Item]:
@@ -106,7 +132,19 @@ class Forward:
 
     batch: Batch
     legs: list[Leg]
-    """Each item's first leg is the one that its prediction comes from."""
+    logits: dict[int, Tensor]
+    """Of each item that took its legs, (K,), on the CPU."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A batch with its maps."""
+
+    forward: Forward
+    targets: list[list[int]]
+    """The n classes of each item that are explained."""
+    maps: list[Tensor | RequestError]
+    """Of each item, (n, h, w), on the CPU."""
 
 
 # ----------------------------------------------------------------------------- pipeline
@@ -115,8 +153,22 @@ class Forward:
 class Pipeline:
     """Answers requests; holds the model and nothing of any request."""
 
-    def __init__(self, model: nn.Module, labels: Labels, settings: Settings, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        labels: Labels,
+        settings: Settings,
+        device: torch.device,
+        max_forward: int = MAX_FORWARD,
+    ) -> None:
         """Cuts a network that is on `device` already at the model's layer.
+
+        Args:
+            model: the network, in eval mode.
+            labels: names of its classes.
+            settings: of the model.
+            device: that the network is on.
+            max_forward: the most pictures of one pass through the network; more take several.
 
         Raises:
             UnknownName: the network has no such layer.
@@ -132,11 +184,14 @@ class Pipeline:
         self.labels = labels
         self.settings = settings
         self.device = device
+        self.max_forward = max_forward
         self.splits = {settings.layer: split(model, settings.layer, settings.input_size)}
         self.explainer = Explainer(settings.max_replay_bytes)
 
     @classmethod
-    def load(cls, folder: Path, weights_file: str, settings: Settings, device: torch.device) -> Pipeline:
+    def load(
+        cls, folder: Path, weights_file: str, settings: Settings, device: torch.device, max_forward: int = MAX_FORWARD
+    ) -> Pipeline:
         """Loads an unpacked archive.
 
         Raises:
@@ -147,29 +202,42 @@ class Pipeline:
         model_file = folder / settings.model_file if settings.model_file else None
         loaded = network.build(settings.architecture, settings.num_classes, model_file)
         network.load_weights(loaded, folder / weights_file, settings.weights_sha256)
-        return cls(loaded.to(device), labels, settings, device)
+        return cls(loaded.to(device), labels, settings, device, max_forward)
 
     # ------------------------------------------------------------------------- preprocess
 
     def preprocess(self, requests: Sequence[Request | RequestError]) -> Batch:
         """Decodes the pictures; a request that fails keeps its slot."""
-        return Batch([self._item(request) for request in requests])
+        start = time.monotonic()
+        # The other half of the time is the network's.
+        decoded_until = start + self.settings.max_batch_seconds / 2
+        items: dict[int, Item | RequestError] = {}
+        # Small ones first: who sends a picture that takes for ever may lose time, its neighbours may not.
+        for row, request in sorted(enumerate(requests), key=lambda entry: _weight(entry[1])):
+            items[row] = self._item(request, decoded_until)
+        return Batch([items[row] for row in range(len(requests))], start + self.settings.max_batch_seconds)
 
-    def _item(self, request: Request | RequestError) -> Item | RequestError:
+    def _item(self, request: Request | RequestError, decoded_until: float) -> Item | RequestError:
         if isinstance(request, RequestError):
             return request
         options = request.options
-        explains = options.targets is not None or options.explain > 0
         try:
-            self._check(options)
+            if time.monotonic() > decoded_until:
+                raise TooExpensive("the pictures of this batch take too long to decode; send fewer at once")
+            self._check(options, request.companions)
+            layers = tuple(self._split(layer).layer for layer in options.layer or (self.settings.layer,))
+            augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
+            self._check_passes(request.companions, len(layers), len(augmentations))
+            targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
             picture = images.decode(request.image, self.settings)
+            self._check_overlays(request, picture.width * picture.height)
             view = View.of(picture.width, picture.height, self.settings)
             return Item(
                 request=request,
-                targets=None if options.targets is None else tuple(map(self.labels.index, options.targets)),
+                targets=targets,
                 method=options.method or self.settings.method,
-                layers=tuple(self._split(layer).layer for layer in options.layer or (self.settings.layer,)),
-                augmentations=SMOOTHING if options.smooth and explains else UNCHANGED,
+                layers=layers,
+                augmentations=augmentations,
                 view=view,
                 model_input=images.model_input(picture, view),
                 picture=None if request.encoding is None else picture,
@@ -177,21 +245,42 @@ class Pipeline:
         except RequestError as error:
             return error
 
-    def _check(self, options: Options) -> None:
+    def _check(self, options: Options, companions: int) -> None:
         """Checks the options against the model, before any work is done."""
         classes, most = self.settings.num_classes, self.settings.max_targets
         if options.topk is not None and options.topk > classes:
             raise InvalidOption(f"topk must be at most the number of classes, {classes}, not {options.topk}")
         if options.explain > classes:
             raise InvalidOption(f"explain must be at most the number of classes, {classes}, not {options.explain}")
-        if max(options.explain, len(options.targets or ())) > most:
-            raise InvalidOption(f"at most {most} classes can be explained in one request")
-        if len(options.layer or ()) > self.settings.max_layers:
-            raise InvalidOption(f"at most {self.settings.max_layers} layers can be fused in one request")
+        if (asked := _explained(options) * companions) > most:
+            raise TooMany(
+                f"at most {most} classes can be explained in one request, over all of its pictures, not {asked}",
+                "too_many_targets",
+            )
         if options.method is not None and options.method not in METHODS:
             raise UnknownName(unknown("method", options.method, METHODS), code="unknown_method")
         if options.colormap not in overlay.COLORMAPS:
             raise InvalidOption(unknown("colormap", options.colormap, overlay.COLORMAPS))
+
+    def _check_passes(self, companions: int, layers: int, augmentations: int) -> None:
+        passes, most = companions * layers * augmentations, self.settings.max_passes
+        if passes > most:
+            raise TooMany(
+                f"{companions} pictures × {layers} layers × {augmentations} versions of a picture are {passes} forward "
+                f"passes, the limit of one request is {most}",
+                "too_many_passes",
+            )
+
+    def _check_overlays(self, request: Request, pixels: int) -> None:
+        if request.encoding is None:
+            return
+        drawn = request.companions * (1 if request.accept else _explained(request.options))
+        if drawn * pixels > self.settings.max_overlay_pixels:
+            raise TooLarge(
+                f"{drawn} overlays of {pixels:,} pixels are too much for one request, the limit is "
+                f"{self.settings.max_overlay_pixels:,} pixels; send a smaller picture, or ask for fewer or no overlays",
+                "overlay_too_large",
+            )
 
     def _split(self, layer: str) -> Split:
         """Returns the network cut at a layer that a request names; cuts it at the first request.
@@ -212,18 +301,23 @@ class Pipeline:
         """Runs the network without gradients; keeps the values at the cut."""
         items = batch.answerable
         if not items:
-            return Forward(batch, [])
-        inputs = torch.stack([item.model_input for item in items])  # (B, 3, H, W)
+            return Forward(batch, [], {})
+        legs: list[Leg] = []
+        late: set[int] = set()
         with torch.inference_mode():
-            inputs = inputs.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-            normalized = images.normalize(inputs, self.settings)
-            return Forward(
-                batch,
-                [
-                    Leg(rows, augmentation, self._pass(layer, augmentation.apply(_rows(normalized, rows))))
-                    for (layer, augmentation), rows in _legs(items).items()
-                ],
-            )
+            normalized = self._normalized(items)
+            for layer, augmentation, rows in _legs(items, self.max_forward):
+                if legs and time.monotonic() > batch.deadline:
+                    late |= set(rows)
+                if taking := [row for row in rows if row not in late]:
+                    inputs = augmentation.apply(_rows(normalized, taking))
+                    legs.append(Leg(taking, augmentation, self._pass(layer, inputs)))
+            return Forward(batch, legs, {row: logits for row, logits in _logits(legs).items() if row not in late})
+
+    def _normalized(self, items: list[Item]) -> Tensor:
+        inputs = torch.stack([item.model_input for item in items])  # (B, 3, H, W)
+        inputs = inputs.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return images.normalize(inputs, self.settings)
 
     def _pass(self, layer: str, normalized: Tensor) -> Pass:
         parts = self.splits[layer]
@@ -233,43 +327,47 @@ class Pipeline:
         features = features.float()
         return Pass(parts, normalized, features, parts.logits(features))
 
-    # ------------------------------------------------------------------------- postprocess
+    # ------------------------------------------------------------------------- explain
 
-    def postprocess(self, forward: Forward) -> list[Result | RequestError]:
-        """Explains and renders; gradients must be enabled."""
-        answers = iter(self._answers(forward.batch.answerable, forward.legs))
+    def explain(self, forward: Forward) -> Explained:
+        """Makes the maps; gradients must be enabled."""
+        items = forward.batch.answerable
+        targets = [
+            _targets(item, forward.logits[row]) if row in forward.logits else [] for row, item in enumerate(items)
+        ]
+        parts: list[list[Tensor]] = [[] for _ in items]
+        late = set(range(len(items))) - forward.logits.keys()
+        for leg, rows in _jobs(forward.legs, items):
+            counts = [len(targets[row]) for row in rows]
+            pairs = [Pair(leg.rows.index(row), target, items[row].method) for row in rows for target in targets[row]]
+            maps, missing = self.explainer.maps(leg.forward, pairs, forward.batch.deadline)
+            owners = [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+            late |= {owners[index] for index in missing}
+            for row, part in zip(rows, leg.augmentation.undo(maps).split_with_sizes(counts), strict=True):
+                parts[row].append(part)
+        made: list[Tensor | RequestError] = [
+            self._too_expensive(items[row]) if row in late else _fused(part) for row, part in enumerate(parts)
+        ]
+        return Explained(forward, targets, made)
+
+    def _too_expensive(self, item: Item) -> TooExpensive:
+        return TooExpensive(
+            f"{item.method} at {', '.join(item.layers)} was not done in the {self.settings.max_batch_seconds:g} s that "
+            "a batch may take; ask for fewer classes, a later layer, or a cheaper method, as gradcam is"
+        )
+
+    # ------------------------------------------------------------------------- results
+
+    def results(self, explained: Explained) -> list[Result | RequestError]:
+        """Returns what becomes of each request: predictions, explanations, overlays."""
+        items, forward = explained.forward.batch.answerable, explained.forward
+        answers = iter(
+            maps if isinstance(maps, RequestError) else self._result(item, forward.logits[row], targets, maps)
+            for row, (item, targets, maps) in enumerate(zip(items, explained.targets, explained.maps, strict=True))
+        )
         return [item if isinstance(item, RequestError) else next(answers) for item in forward.batch.items]
 
-    def _answers(self, items: list[Item], legs: list[Leg]) -> list[Result | RequestError]:
-        logits = _logits(legs, len(items))
-        targets = [_targets(item, row) for item, row in zip(items, logits, strict=True)]
-        maps = self._maps(items, legs, targets)
-        return list(map(self._result, items, logits, targets, maps))
-
-    def _maps(self, items: list[Item], legs: list[Leg], targets: list[list[int]]) -> list[Tensor | RequestError]:
-        """Returns each item's maps, (n, h, w) for its n targets."""
-        parts: list[list[Tensor]] = [[] for _ in items]
-        failed: dict[int, RequestError] = {}
-        deadline = time.monotonic() + self.settings.max_scorecam_seconds
-        for leg in legs:
-            for rows in _together(leg.rows, items):
-                pairs = [
-                    Pair(leg.rows.index(row), target, items[row].method) for row in rows for target in targets[row]
-                ]
-                try:
-                    maps = leg.augmentation.undo(self.explainer.maps(leg.forward, pairs, deadline))
-                except TooExpensive as error:
-                    failed |= dict.fromkeys(rows, error)
-                    continue
-                for row, part in zip(rows, maps.split_with_sizes([len(targets[row]) for row in rows]), strict=True):
-                    parts[row].append(part)
-        return [failed.get(row) or _fused(part) for row, part in enumerate(parts)]
-
-    def _result(
-        self, item: Item, logits: Tensor, targets: list[int], maps: Tensor | RequestError
-    ) -> Result | RequestError:
-        if isinstance(maps, RequestError):
-            return maps
+    def _result(self, item: Item, logits: Tensor, targets: list[int], maps: Tensor) -> Result | RequestError:
         probabilities = logits.softmax(dim=0)  # (K,)
         if not (probabilities.isfinite().all() and maps.isfinite().all()):
             return NumericalOverflow(
@@ -312,31 +410,51 @@ class Pipeline:
 # ----------------------------------------------------------------------------- rows
 
 
-def _legs(items: list[Item]) -> dict[tuple[str, Augmentation], list[int]]:
-    """Returns the passes that the items take, and the rows of each."""
-    legs: dict[tuple[str, Augmentation], list[int]] = {}
-    for row, item in enumerate(items):
-        for layer in item.layers:
-            for augmentation in item.augmentations:
-                legs.setdefault((layer, augmentation), []).append(row)
-    return legs
+def _weight(request: Request | RequestError) -> tuple[int, int]:
+    """Returns how many pictures came with this one, and its bytes."""
+    return (0, 0) if isinstance(request, RequestError) else (request.companions, len(request.image))
 
 
-def _logits(legs: list[Leg], count: int) -> list[Tensor]:
-    """Returns each item's logits (K,) on the CPU, from the first of its legs."""
+def _explained(options: Options) -> int:
+    """Returns how many classes are to be explained."""
+    return options.explain if options.targets is None else len(options.targets)
+
+
+def _legs(items: list[Item], most: int) -> list[tuple[str, Augmentation, list[int]]]:
+    """Returns the passes that the items take, each with a layer and the rows, at most so many; the cheapest first."""
+    together: dict[tuple[str, Augmentation], list[int]] = {}
+    for row in _cheapest_first(range(len(items)), items):
+        for layer in items[row].layers:
+            for augmentation in items[row].augmentations:
+                together.setdefault((layer, augmentation), []).append(row)
+    legs = [
+        (layer, augmentation, sorted(rows[start : start + most]))
+        for (layer, augmentation), rows in together.items()
+        for start in range(0, len(rows), most)
+    ]
+    return sorted(legs, key=lambda leg: min(items[row].cost for row in leg[2]))
+
+
+def _logits(legs: list[Leg]) -> dict[int, Tensor]:
+    """Returns each item's logits (K,) on the CPU, for the picture as it is."""
     logits: dict[int, Tensor] = {}
     for leg in legs:
-        rows = leg.forward.logits.cpu()
-        for index, row in enumerate(leg.rows):
-            logits.setdefault(row, rows[index])
-    return [logits[row] for row in range(count)]
+        if leg.augmentation == Augmentation():
+            logits |= dict(zip(leg.rows, leg.forward.logits.cpu(), strict=True))
+    return logits
 
 
-def _together(rows: list[int], items: list[Item]) -> list[list[int]]:
-    """Returns the rows that are explained in one go; each of Score-CAM's alone, since it may run out of time."""
-    alone = [[row] for row in rows if items[row].method == "scorecam"]
-    others = [row for row in rows if items[row].method != "scorecam"]
-    return [others, *alone] if others else alone
+def _jobs(legs: list[Leg], items: list[Item]) -> Iterator[tuple[Leg, list[int]]]:
+    """Yields the legs with the rows that are explained in one go, what one replay of the head does before the rest."""
+    for by_gradients in (True, False):
+        for leg in legs:
+            rows = [row for row in leg.rows if (items[row].method in cam.GRADIENT_METHODS) == by_gradients]
+            if rows:
+                yield leg, _cheapest_first(rows, items)
+
+
+def _cheapest_first(rows: Sequence[int], items: list[Item]) -> list[int]:
+    return sorted(rows, key=lambda row: items[row].cost)
 
 
 def _fused(parts: list[Tensor]) -> Tensor:

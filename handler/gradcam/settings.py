@@ -56,14 +56,22 @@ class Settings:
     """Of the network in front of the target layer (autocast); what is behind it, and the maps, are float32."""
     max_image_bytes: int = 32 * 2**20
     max_image_pixels: int = 64_000_000
+    max_decode_seconds: float = 10.0
+    """What decoding one picture may take: some are made to take for ever."""
+    max_instances: int = 32
+    """The most pictures of one message, in KServe's formats."""
     max_targets: int = 100
-    """The most classes that one request may have explained."""
-    max_layers: int = 4
-    """The most layers that one request may have fused; each is a forward pass."""
+    """The most classes that one message may have explained, over all of its pictures."""
+    max_passes: int = 32
+    """The most forward passes that one message may need: pictures × layers × smoothed versions."""
+    max_overlay_pixels: int = 32_000_000
+    """The most pixels of all the overlays of one message."""
+    max_response_bytes: int = 64 * 2**20
+    """The longest answer; TorchServe ends a worker that sends more than its `max_response_size`."""
     max_replay_bytes: int = 256 * 2**20
     """Memory for replaying the head; more pairs than fit are replayed in chunks."""
-    max_scorecam_seconds: float = 40.0
-    """What one batch may spend on Score-CAM; must end before TorchServe's `responseTimeout` kills the worker."""
+    max_batch_seconds: float = 40.0
+    """What one batch may take; must end before TorchServe's `responseTimeout`, which ends the worker."""
 
     @classmethod
     def from_mapping(cls, block: Any) -> Settings:
