@@ -92,8 +92,8 @@ def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     _check_members(body, V2_MEMBERS)
     tensor = _tensor(body["inputs"])
     pictures = list(_flat(tensor["data"]))
-    _check_shape(tensor.get("shape"), len(pictures))
     _check_count(len(pictures), max_instances)
+    _check_shape(tensor.get("shape"), len(pictures))
     defaults = {**defaults, **_parameters(body), **_parameters(tensor)}
     reply = partial(_v2, model, _id(body), _wanted(body))
     return Message([_instance({INPUT: picture}, defaults, len(pictures)) for picture in pictures], reply)

@@ -225,7 +225,7 @@ class Pipeline:
             if time.monotonic() > decoded_until:
                 raise TooExpensive("the pictures of this batch take too long to decode; send fewer at once")
             self._check(options, request.companions)
-            layers = tuple(self._split(layer).layer for layer in options.layer or (self.settings.layer,))
+            layers = tuple(self._split(layer).layer for layer in dict.fromkeys(options.layer or (self.settings.layer,)))
             augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
             self._check_passes(request.companions, len(layers), len(augmentations))
             targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))

@@ -17,6 +17,8 @@ import torch
 import yaml
 from PIL import Image
 from ts.context import Context, RequestProcessor
+from ts.metrics.dimension import Dimension
+from ts.metrics.metric_type_enum import MetricTypes
 
 import oracles
 from gradcam import network
@@ -26,10 +28,18 @@ WIDTH, HEIGHT = 150, 120
 
 
 class Metrics:
-    """Stands in for TorchServe's metrics, of which the base class needs one method."""
+    """Stands in for TorchServe's metrics; keeps what the handler records."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, float, str, str, list[str]]] = []
 
     def add_time(self, name: str, value: float, idx: str | None, unit: str) -> None:
         assert (name, idx, unit) == ("HandlerTime", None, "ms")
+
+    def add_metric(
+        self, name: str, value: float, unit: str, *, dimensions: list[Dimension], metric_type: MetricTypes
+    ) -> None:
+        self.recorded.append((name, value, unit, metric_type.value, [str(dimension) for dimension in dimensions]))
 
 
 def encoded(seed: int, encoding: str = "PNG") -> bytes:
@@ -220,15 +230,16 @@ def test_a_genuine_describe_is_answered(handler: GradCAMHandler, archive: Path) 
 
 def test_the_stages_hand_on_what_the_base_class_passes(handler: GradCAMHandler) -> None:
     # TorchServe's profiler calls the phases itself, one after the other.
-    handler.context = Context("resnet18", "", {}, 2, None, "0.12.0")
+    handler.context = Context("resnet18", "", {}, 2, None, "0.12.0", metrics=Metrics())
+    handler.context.request_ids = {0: "good", 1: "bad"}
     handler.context.request_processor = [RequestProcessor({}), RequestProcessor({})]
     batch = handler.preprocess([{"body": bytearray(encoded(0))}, {"body": bytearray(b"no")}])
-    forward = handler.inference(batch)
+    messages, forward = handler.inference(batch)
     (leg,) = forward.legs
     assert leg.forward.logits.shape == (1, 1000)
     assert not leg.forward.logits.requires_grad
     with torch.no_grad():
-        good, bad = handler.postprocess(forward)
+        good, bad = handler.postprocess((messages, forward))
     assert json.loads(good)["explanations"][0]["evidence"] is True
     assert json.loads(bad)["error"]["code"] == "undecodable_image"
 

@@ -20,12 +20,23 @@ from torch import Tensor, nn
 
 import oracles
 from gradcam import network
-from gradcam.errors import InvalidOption, InvalidRequest, NumericalOverflow, RequestError, UndecodableImage, UnknownName
+from gradcam.errors import (
+    InvalidOption,
+    InvalidRequest,
+    NumericalOverflow,
+    RequestError,
+    TooExpensive,
+    TooLarge,
+    TooMany,
+    UndecodableImage,
+    UnknownName,
+)
 from gradcam.images import Region
+from gradcam.message import Request, Result
 from gradcam.network import Labels
+from gradcam.options import Encoding, Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
-from gradcam.wire import Encoding, Options, Request, Result
 
 CPU = torch.device("cpu")
 LAYER = "layer4.1.conv2"
@@ -63,7 +74,7 @@ def answer(pipeline: Pipeline, *requests: Request | RequestError) -> list[Result
     """Goes through the phases as the handler does."""
     forward = pipeline.inference(pipeline.preprocess(requests))
     with torch.enable_grad():
-        return pipeline.postprocess(forward)
+        return pipeline.results(pipeline.explain(forward))
 
 
 def result(pipeline: Pipeline, request: Request) -> Result:
@@ -327,10 +338,9 @@ def test_targets_may_be_labels(pipeline: Pipeline) -> None:
         ({"method": "grad-cam"}, UnknownName, "unknown_method", "did you mean 'gradcam'"),
         ({"layer": ("layer4.1.conv9",)}, UnknownName, "unknown_layer", "'layer4.1.conv2'"),
         ({"layer": ("avgpool",)}, UnknownName, "unknown_layer", "no grid"),
-        ({"layer": ("layer4",) * 5}, InvalidOption, "invalid_option", "at most 4 layers"),
         ({"topk": 11}, InvalidOption, "invalid_option", "topk .* 10"),
         ({"explain": 11}, InvalidOption, "invalid_option", "explain .* 10"),
-        ({"targets": (1,) * 101}, InvalidOption, "invalid_option", "at most 100"),
+        ({"targets": (1,) * 101}, TooMany, "too_many_targets", "at most 100"),
         ({"colormap": "jett"}, InvalidOption, "invalid_option", "did you mean 'jet'"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -349,6 +359,93 @@ def test_the_models_own_layer_and_method_may_be_named(pipeline: Pipeline) -> Non
     named = result(pipeline, ask(PICTURES[0], layer=(LAYER,), method="gradcam"))
     assert (named.layers, named.method) == ((LAYER,), "gradcam")
     assert_same_answer(named, result(pipeline, ask(PICTURES[0])))
+
+
+# ----------------------------------------------------------------------------- limits
+
+
+def test_a_layer_named_twice_counts_once(pipeline: Pipeline) -> None:
+    twice = result(pipeline, ask(PICTURES[0], layer=("layer3", "layer3")))
+    assert twice.layers == ("layer3",)
+    assert_same_answer(twice, result(pipeline, ask(PICTURES[0], layer=("layer3",))))
+
+
+def test_classes_of_all_pictures_of_a_message_are_limited(pipeline: Pipeline) -> None:
+    limited = with_settings(pipeline, max_targets=6)
+    of_three = dataclasses.replace(ask(PICTURES[0], targets=(1, 2)), companions=3)
+    assert len(result(limited, of_three).explanations) == 2
+    error = refusal(limited, dataclasses.replace(of_three, companions=4))
+    assert (type(error), error.code, error.status) == (TooMany, "too_many_targets", 422)
+    assert "at most 6" in str(error)
+    assert "8" in str(error)
+
+
+def test_passes_of_a_message_are_limited(pipeline: Pipeline) -> None:
+    limited = with_settings(pipeline, max_passes=12)
+    asked = ask(PICTURES[0], smooth=True, layer=(LAYER, "layer3"))
+    assert result(limited, asked).layers == (LAYER, "layer3")
+    error = refusal(limited, dataclasses.replace(asked, companions=2))
+    assert (type(error), error.code, error.status) == (TooMany, "too_many_passes", 422)
+    assert "2 pictures × 2 layers × 6 versions of a picture are 24 forward passes, the limit of" in str(error)
+    # Nothing to explain takes one pass, whatever is asked of the explanation.
+    assert result(limited, dataclasses.replace(ask(PICTURES[0], smooth=True, explain=0), companions=12))
+
+
+def test_overlays_of_a_message_are_limited(pipeline: Pipeline) -> None:
+    width, height = PICTURES[2].size
+    limited = with_settings(pipeline, max_overlay_pixels=2 * width * height)
+    two = ask(PICTURES[2], overlay="png", targets=(1, 2))
+    assert all(explanation.overlay for explanation in result(limited, two).explanations)
+    for three in (ask(PICTURES[2], overlay="png", explain=3), dataclasses.replace(two, companions=2)):
+        error = refusal(limited, three)
+        assert (type(error), error.code, error.status) == (TooLarge, "overlay_too_large", 413)
+        assert "2,000 pixels" in str(error)
+        assert "the limit is 4,000" in str(error)
+    # Only the first is drawn where the answer is the overlay.
+    assert result(limited, ask(PICTURES[2], "png", explain=3)).explanations[0].overlay
+    assert result(limited, ask(PICTURES[2], explain=3))
+
+
+def test_more_pictures_than_fit_in_a_pass_take_several(pipeline: Pipeline, model: nn.Module) -> None:
+    small = Pipeline(model, LABELS, SETTINGS, CPU, max_forward=2)
+    requests = [ask(picture, explain=2) for picture in PICTURES]
+    forward = small.inference(small.preprocess(requests))
+    assert [leg.rows for leg in forward.legs] == [[0, 1], [2, 3], [4]]
+    for ours, theirs in zip(answer(small, *requests), answer(pipeline, *requests), strict=True):
+        assert_same_answer(ours, theirs)
+
+
+def test_what_is_dear_is_refused_when_the_time_is_over_and_its_neighbours_are_answered(pipeline: Pipeline) -> None:
+    hurried = with_settings(pipeline, max_batch_seconds=1e-9, max_replay_bytes=1)
+    requests = [
+        ask(PICTURES[0], method="scorecam"),
+        ask(PICTURES[1]),
+        ask(PICTURES[2], method="ablationcam"),
+        ask(PICTURES[3], smooth=True),
+        ask(PICTURES[4], explain=5),
+    ]
+    # Decoded in time: that has a limit of its own.
+    batch = dataclasses.replace(pipeline.preprocess(requests), deadline=0.0)
+    with torch.enable_grad():
+        answers = hurried.results(hurried.explain(hurried.inference(batch)))
+    assert_same_answer(answers[1], result(pipeline, requests[1]))
+    for refused in (answers[0], *answers[2:]):
+        assert isinstance(refused, TooExpensive)
+        assert (refused.status, refused.code) == (422, "too_expensive")
+    assert "scorecam at layer4.1.conv2 was not done" in str(answers[0])
+
+
+def test_pictures_that_cannot_be_decoded_in_time_are_refused(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried = with_settings(pipeline, max_batch_seconds=2)
+    clock = iter([0.0, 0.5, 0.9, 1.1])
+    monkeypatch.setattr("gradcam.pipeline.time.monotonic", lambda: next(clock))
+    several = [dataclasses.replace(ask(picture), companions=2) for picture in PICTURES[:2]]
+    batch = hurried.preprocess([*several, ask(PICTURES[2])])
+    assert batch.deadline == 2
+    # The single one goes first, then the smaller of the two.
+    assert [type(item).__name__ for item in batch.items] == ["TooExpensive", "Item", "Item"]
 
 
 # ----------------------------------------------------------------------------- maps worked out by hand

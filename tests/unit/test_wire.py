@@ -11,17 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcam import wire
+from gradcam import plain, wire
 from gradcam.errors import InvalidOption, InvalidRequest, RequestError, TooLarge, UndecodableImage, UnknownName
 from gradcam.images import Region
-from gradcam.wire import Explanation, Options, Prediction, Reply, Request, Result
+from gradcam.kserve import Model
+from gradcam.message import Explanation, Prediction, Reply, Request, Result
+from gradcam.options import Encoding, Options
 
 PICTURE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 BASE64 = base64.b64encode(PICTURE).decode()
 
 
+def parse(row: dict[str, Any], headers: dict[str, Any]) -> Request:
+    """Reads a message of one picture."""
+    (only,) = wire.parse(row, headers, 32, Model("resnet18", "1.0")).requests
+    if isinstance(only, RequestError):
+        raise only
+    return only
+
+
+def render(result: Result | RequestError) -> Reply:
+    return plain.reply([result])
+
+
 def parse_json(**members: Any) -> Request:
-    return wire.parse({"body": {"image": BASE64, **members}}, {"Content-Type": "application/json"})
+    return parse({"body": {"image": BASE64, **members}}, {"Content-Type": "application/json"})
 
 
 def options(**members: Any) -> Options:
@@ -30,7 +44,7 @@ def options(**members: Any) -> Options:
 
 def refused(row: dict[str, Any], headers: dict[str, Any] | None = None) -> RequestError:
     with pytest.raises(RequestError) as raised:
-        wire.parse(row, headers or {})
+        parse(row, headers or {})
     return raised.value
 
 
@@ -79,7 +93,7 @@ def refused_option(**members: Any) -> str:
     ],
 )
 def test_the_picture_arrives_through_every_door(row: dict[str, Any]) -> None:
-    assert wire.parse(row, {}) == Request(PICTURE, Options(), None)
+    assert parse(row, {}) == Request(PICTURE, Options(), None)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +102,6 @@ def test_the_picture_arrives_through_every_door(row: dict[str, Any]) -> None:
         ({}, "there is no picture in the request"),
         ({"topk": b"3"}, "form field 'data'"),
         ({"body": {}}, '{"image": "<base64>"}'),
-        ({"body": {"instances": []}}, "there is no picture"),
         ({"body": [BASE64]}, "must be an object"),
         ({"body": None}, "not None"),
         ({"body": 5}, "not 5"),
@@ -127,7 +140,7 @@ def test_a_long_wrong_value_is_quoted_in_part() -> None:
 
 @pytest.mark.parametrize("spelling", ["Gradcam-Topk", "gradcam-topk", "GRADCAM-TOPK"])
 def test_headers_are_options_in_any_case(spelling: str) -> None:
-    assert wire.parse({"body": PICTURE}, {spelling: "3"}).options == Options(topk=3)
+    assert parse({"body": PICTURE}, {spelling: "3"}).options == Options(topk=3)
 
 
 def test_all_options_as_headers() -> None:
@@ -145,7 +158,7 @@ def test_all_options_as_headers() -> None:
         "Gradcam-Alpha": "0.5",
     }
     expected = Options(3, (281, 285), 1, "gradcam", ("layer3.1.conv2",), True, "none", "jpeg", "viridis", 0.5)
-    assert wire.parse({"body": PICTURE}, headers).options == expected
+    assert parse({"body": PICTURE}, headers).options == expected
 
 
 def test_all_options_as_form_fields() -> None:
@@ -161,11 +174,11 @@ def test_all_options_as_form_fields() -> None:
         "alpha": b"1",
     }
     expected = Options(3, None, 0, "gradcam", ("layer3",), False, "grid", "png", "hot", 1.0)
-    assert wire.parse(row, {}) == Request(PICTURE, expected, None)
+    assert parse(row, {}) == Request(PICTURE, expected, None)
 
 
 def test_a_field_goes_before_a_header() -> None:
-    assert wire.parse({"data": PICTURE, "topk": b"7"}, {"Gradcam-Topk": "3"}).options.topk == 7
+    assert parse({"data": PICTURE, "topk": b"7"}, {"Gradcam-Topk": "3"}).options.topk == 7
 
 
 # ----------------------------------------------------------------------------- options
@@ -277,8 +290,13 @@ def test_no_text_of_targets_is_more_than_a_request_error(label: str) -> None:
 
 def test_targets_and_explain_exclude_each_other() -> None:
     assert "'targets' and 'explain' exclude each other" in refused_option(targets=[1], explain=2)
-    error = refused({"data": PICTURE, "targets": b"1"}, {"Gradcam-Explain": "2"})
-    assert "'targets' and 'explain'" in str(error)
+    headers = {"Gradcam-Targets": "1", "Gradcam-Explain": "2"}
+    assert "'targets' and 'explain'" in str(refused({"body": PICTURE}, headers))
+
+
+def test_a_field_goes_before_the_header_that_it_excludes() -> None:
+    asked = parse({"data": PICTURE, "targets": b"1"}, {"Gradcam-Explain": "2"}).options
+    assert (asked.targets, asked.explain) == ((1,), 1)
 
 
 @pytest.mark.parametrize("name", ["method", "colormap"])
@@ -332,7 +350,7 @@ def test_a_number_too_large_for_a_float() -> None:
     ],
 )
 def test_layers(given: Any, layers: tuple[str, ...]) -> None:
-    assert wire.parse({"data": PICTURE, "layer": given}, {}).options.layer == layers
+    assert parse({"data": PICTURE, "layer": given}, {}).options.layer == layers
 
 
 @pytest.mark.parametrize("given", ["", "layer4,,layer3", [], [3], 7, {"a": 1}])
@@ -344,7 +362,7 @@ def test_what_is_no_layer(given: Any) -> None:
     ("given", "smooth"), [("true", True), (b"False", False), (True, True), (False, False), ("1", True), (0, False)]
 )
 def test_smooth(given: Any, smooth: bool) -> None:
-    assert wire.parse({"data": PICTURE, "smooth": given}, {}).options.smooth is smooth
+    assert parse({"data": PICTURE, "smooth": given}, {}).options.smooth is smooth
 
 
 @pytest.mark.parametrize("given", ["yes", 2, 1.0, None, [True]])
@@ -428,27 +446,27 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
     ],
 )
 def test_accept(accept: str, expected: str | None) -> None:
-    request = wire.parse({"body": PICTURE}, {"accept": accept})
+    request = parse({"body": PICTURE}, {"accept": accept})
     assert (request.accept, request.encoding) == (expected, expected)
 
 
 @pytest.mark.parametrize("spelling", ["Accept", "accept", "ACCEPT"])
 def test_accept_in_any_case(spelling: str) -> None:
-    assert wire.parse({"body": PICTURE}, {spelling: "image/png"}).accept == "png"
+    assert parse({"body": PICTURE}, {spelling: "image/png"}).accept == "png"
 
 
 def test_accept_without_anything_to_draw() -> None:
     error = refused({"body": PICTURE}, {"Accept": "image/png", "Gradcam-Explain": "0"})
     assert type(error) is InvalidOption
     assert "explain: 0 leaves nothing to draw" in str(error)
-    assert wire.parse({"body": PICTURE}, {"Accept": "image/png", "Gradcam-Targets": "7"}).accept == "png"
+    assert parse({"body": PICTURE}, {"Accept": "image/png", "Gradcam-Targets": "7"}).accept == "png"
 
 
 def test_the_encoding_of_the_overlay() -> None:
     assert parse_json().encoding is None
     assert parse_json(overlay="none").encoding is None
     assert parse_json(overlay="jpeg").encoding == "jpeg"
-    both = wire.parse({"body": {"image": BASE64, "overlay": "jpeg"}}, {"Accept": "image/png"})
+    both = parse({"body": {"image": BASE64, "overlay": "jpeg"}}, {"Accept": "image/png"})
     assert both.encoding == "png"
 
 
@@ -460,7 +478,7 @@ NOTHING = Explanation(JAY, np.zeros((1, 2), np.float32), None, None)
 SOMETHING = Explanation(HAT, np.array([[0, 1], [1 / 3, 0.1]], np.float32), (412, 130), None)
 
 
-def result(*explanations: Explanation, accept: wire.Encoding | None = None, **given: Any) -> Result:
+def result(*explanations: Explanation, accept: Encoding | None = None, **given: Any) -> Result:
     return Result(
         request=Request(PICTURE, Options(**given), accept),
         predictions=[HAT, JAY],
@@ -487,31 +505,31 @@ def test_json_to_the_character() -> None:
         '{"index":17,"label":"Eichelh\\u00e4her \\"jay\\"","probability":1.25e-09,"evidence":false,'
         '"heatmap":[[0.0,0.0]],"peak":null}'
     )
-    reply = wire.render(result(SOMETHING, NOTHING))
+    reply = render(result(SOMETHING, NOTHING))
     assert reply == Reply(200, "OK", "application/json", HEAD + expected + TAIL)
 
 
 def test_json_without_heatmap() -> None:
     expected = '{"index":515,"label":"cowboy hat","probability":0.615723,"evidence":true,"peak":[412,130]}'
-    assert wire.render(result(SOMETHING, heatmap="none")).body == HEAD + expected + TAIL
+    assert render(result(SOMETHING, heatmap="none")).body == HEAD + expected + TAIL
 
 
 def test_json_without_explanations() -> None:
-    assert wire.render(result(explain=0)).body == HEAD + TAIL
+    assert render(result(explain=0)).body == HEAD + TAIL
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_overlay_as_data_url(kind: str) -> None:
     drawn = dataclasses.replace(SOMETHING, overlay=b"\x89PNG\xff")
-    body = wire.render(result(drawn, overlay=kind, heatmap="none")).body
+    body = render(result(drawn, overlay=kind, heatmap="none")).body
     assert isinstance(body, str)
     assert json.loads(body)["explanations"][0]["overlay"] == f"data:image/{kind};base64,iVBOR/8="
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_overlay_as_the_reply_is_that_of_the_first_target(kind: wire.Encoding) -> None:
+def test_overlay_as_the_reply_is_that_of_the_first_target(kind: Encoding) -> None:
     first, second = (dataclasses.replace(SOMETHING, overlay=data) for data in (b"first", b"second"))
-    assert wire.render(result(first, second, accept=kind)) == Reply(200, "OK", f"image/{kind}", b"first")
+    assert render(result(first, second, accept=kind)) == Reply(200, "OK", f"image/{kind}", b"first")
 
 
 @pytest.mark.parametrize(
@@ -527,12 +545,12 @@ def test_overlay_as_the_reply_is_that_of_the_first_target(kind: wire.Encoding) -
 )
 def test_errors_to_the_character(error: RequestError, status: int, phrase: str, code: str) -> None:
     body = f'{{"error":{{"code":"{code}","message":"no \\u00d7 picture"}}}}'
-    assert wire.render(error) == Reply(status, phrase, "application/json", body)
+    assert render(error) == Reply(status, phrase, "application/json", body, (error,))
 
 
 def test_json_is_ascii_whatever_the_label() -> None:
     strange = dataclasses.replace(HAT, label="\ud800 \u2028 \x00 猫")
-    reply = wire.render(dataclasses.replace(result(), predictions=[strange]))
+    reply = render(dataclasses.replace(result(), predictions=[strange]))
     assert isinstance(reply.body, str)
     assert reply.body.isascii()
     assert json.loads(reply.body)["predictions"][0]["label"] == "\ud800 \u2028 \x00 猫"
@@ -540,18 +558,18 @@ def test_json_is_ascii_whatever_the_label() -> None:
 
 def test_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        wire.render(dataclasses.replace(result(), predictions=[dataclasses.replace(HAT, probability=math.nan)]))
+        render(dataclasses.replace(result(), predictions=[dataclasses.replace(HAT, probability=math.nan)]))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        wire.render(result(dataclasses.replace(SOMETHING, heatmap=np.full((1, 1), np.nan, np.float32))))
+        render(result(dataclasses.replace(SOMETHING, heatmap=np.full((1, 1), np.nan, np.float32))))
 
 
 def test_the_map_survives_the_reply() -> None:
     values = np.random.default_rng(0).random((7, 7), dtype=np.float32)
-    body = wire.render(result(dataclasses.replace(SOMETHING, heatmap=values))).body
+    body = render(result(dataclasses.replace(SOMETHING, heatmap=values))).body
     assert isinstance(body, str)
     assert np.abs(np.array(json.loads(body)["explanations"][0]["heatmap"]) - values).max() <= 5.1e-7
 
 
 def test_several_layers_are_a_list_in_the_reply() -> None:
     fused = dataclasses.replace(result(SOMETHING), layers=("layer4", "layer3"))
-    assert json.loads(str(wire.render(fused).body))["layer"] == ["layer4", "layer3"]
+    assert json.loads(str(render(fused).body))["layer"] == ["layer4", "layer3"]
