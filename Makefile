@@ -49,6 +49,7 @@ lock: ## resolve pyproject.toml anew into requirements/
 		--output-file requirements/timm.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 
 clean: ## remove the environment, archives and everything built
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

@@ -33,7 +33,7 @@ def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int
     try:
         body = _json(row, lowered)
         if body is not None and "instances" in body:
-            return kserve.read_v1(body, defaults, max_instances, explain="explain" in lowered)
+            return kserve.read_v1(body, defaults, max_instances, explain=lowered.get("explain", "").lower() == "true")
         if body is not None and "inputs" in body:
             return kserve.read_v2(body, defaults, max_instances, model)
         return plain.read(row if body is None else body, defaults, lowered.get("accept", ""))
