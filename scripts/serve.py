@@ -189,7 +189,7 @@ class Server:
             self._clean()
 
     def _write_files(self, directory: Path) -> None:
-        """Writes the model store, with links to the archives, and the configuration."""
+        """Writes the model store, with links to the archives, and the configuration, which names metrics.yaml."""
         store = directory / "model-store"
         store.mkdir()
         for model, archive in self._archives.items():
@@ -197,11 +197,11 @@ class Server:
         if self.log_dir is not None:
             self.log_dir.mkdir(parents=True, exist_ok=True)
         (directory / "config.properties").write_text(CONFIG.read_text() + self._addresses())
+        (directory / METRICS.name).symlink_to(METRICS)
 
     def _addresses(self) -> str:
-        """Returns this server's own lines of the configuration; of two with the same key the last one counts."""
+        """Returns this server's lines of the configuration; of two with the same key the last one counts."""
         return (
-            f"\nmetrics_config={METRICS}"
             f"\ninference_address={self.inference_url}"
             f"\nmanagement_address={self.management_url}"
             f"\nmetrics_address={self.metrics_url}"
