@@ -59,6 +59,7 @@ HEAVY = ("ablationcam", "scorecam")
 HEAVY_ROUNDS = 3
 
 PLAIN = "plain forward"
+PLAIN_LAYOUT = "plain forward in our layout"
 OURS = "ours"
 OURS_MANY = f"ours, {MANY} classes"
 TORCHCAM = "torch-cam"
@@ -112,6 +113,12 @@ def plain_forward(model: nn.Module) -> Explain:
         return logits
 
     return run
+
+
+def plain_forward_in_our_layout(model: nn.Module) -> Explain:
+    """Returns the network alone, in the layout that ours is in."""
+    run = plain_forward(model.to(memory_format=torch.channels_last))
+    return lambda images: run(images.to(memory_format=torch.channels_last))
 
 
 def ours(model: nn.Module, layer: str, method: str, classes: int = 1) -> Explain:
@@ -289,7 +296,7 @@ def rows(method: str, batch: int, seconds: Mapping[str, Sequence[float]]) -> lis
     """Returns the lines of one contest, from the seconds of each contestant."""
     pairs: list[tuple[str, str, Goal | None]] = []
     if PLAIN in seconds:
-        pairs += [(OURS, PLAIN, EXPLAINED), (OURS_MANY, OURS, MANY_CLASSES)]
+        pairs += [(OURS, PLAIN, EXPLAINED), (OURS, PLAIN_LAYOUT, EXPLAINED), (OURS_MANY, OURS, MANY_CLASSES)]
     pairs += [(name, OURS, _goal(method, name)) for name in peers(method) if name in seconds]
     return [Row(method, batch, a, b, compare(seconds[a], seconds[b]), goal) for a, b, goal in pairs]
 
@@ -342,6 +349,7 @@ class Benchmark:
         """Yields the contestants, warmed up."""
         if contest.method == "gradcam":
             yield PLAIN, self._warm(plain_forward(self._copy()), images)
+            yield PLAIN_LAYOUT, self._warm(plain_forward_in_our_layout(self._copy()), images)
             yield OURS_MANY, self._warm(ours(self._frozen(), self.layer, contest.method, MANY), images)
         yield OURS, self._warm(ours(self._frozen(), self.layer, contest.method), images)
         for name, make in peers(contest.method).items():

@@ -24,6 +24,7 @@ COMMANDS = [
 ]
 SERVE = "make serve MODEL=efficientnet_lite0"
 PORT = "8080"
+METRICS_PORT = "8082"
 START_SECONDS = 200
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands need curl")
@@ -67,7 +68,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_there_is_nothing_that_these_tests_do_not_run() -> None:
-    known = ("make demo", SERVE, "curl ", "scripts/predict.py ", "scripts/build_mar.py ")
+    known = ("make demo", SERVE, "curl ", "scripts/predict.py ", "scripts/build_mar.py ", "scripts/healthcheck.py ")
     assert COMMANDS
     assert [command for command in COMMANDS if not command.startswith(known)] == []
 
@@ -83,13 +84,16 @@ def test_make_demo() -> None:
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make")])
 def test_command(command: str, port: str) -> None:
     # The client's default address is port 8080, which may be somebody else's while these tests run.
-    address = f" --url http://127.0.0.1:{port}" if command.startswith("scripts/predict.py") else ""
-    done = shell(command.replace(PORT, port) + address)
+    client = command.startswith(("scripts/predict.py", "scripts/healthcheck.py"))
+    address = f" --url http://127.0.0.1:{port}" if client else ""
+    done = shell(command.replace(PORT, port).replace(METRICS_PORT, str(int(port) + 2)) + address)
     assert done.returncode == 0, done.stdout + done.stderr
     if command.startswith("scripts/predict.py"):
         assert "Egyptian cat" in done.stdout
     elif command.endswith("overlay.png"):
         assert (ROOT / "build" / "overlay.png").read_bytes().startswith(b"\x89PNG")
+    elif METRICS_PORT in command:
+        assert "gradcam_trunk_seconds_count" in done.stdout
     elif command.startswith("curl"):
         assert json.loads(done.stdout)["explanations"][0]["evidence"] is True
 

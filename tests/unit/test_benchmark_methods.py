@@ -13,6 +13,7 @@ from benchmark_methods import (
     OURS,
     OURS_MANY,
     PLAIN,
+    PLAIN_LAYOUT,
     Benchmark,
     Contest,
     Goal,
@@ -57,10 +58,18 @@ def test_a_round_runs_everybody_once_and_counts_the_device() -> None:
 
 
 def test_lines_of_a_contest() -> None:
-    seconds = {PLAIN: [1.0], OURS: [1.05], OURS_MANY: [2.1], "torch-cam": [1.0], "pytorch-grad-cam": [4.2]}
+    seconds = {
+        PLAIN: [1.0],
+        PLAIN_LAYOUT: [0.5],
+        OURS: [1.05],
+        OURS_MANY: [2.1],
+        "torch-cam": [1.0],
+        "pytorch-grad-cam": [4.2],
+    }
     found = [(line.measured, line.reference, line.ratio.median, line.goal) for line in rows("gradcam", 8, seconds)]
     assert found == [
         (OURS, PLAIN, 1.05, Goal(1.1)),
+        (OURS, PLAIN_LAYOUT, 2.1, Goal(1.1)),
         (OURS_MANY, OURS, 2.0, Goal(1.25)),
         ("torch-cam", OURS, 1 / 1.05, Goal(1, at_least=True)),
         ("pytorch-grad-cam", OURS, 4.0, None),
@@ -113,6 +122,7 @@ def test_everybody_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = benchmark.run(Contest("gradcam", 2, 1))
     assert set(seconds) | {name.rpartition(", ")[0] for name in benchmark.left_out} == {
         PLAIN,
+        PLAIN_LAYOUT,
         OURS,
         OURS_MANY,
         *peers("gradcam"),
