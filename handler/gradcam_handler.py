@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import platform
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from ts.context import Context
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.image_classifier import ImageClassifier
 
+import gradcam
 from gradcam import cam, wire
 from gradcam.errors import RequestError
 from gradcam.kserve import Model
 from gradcam.message import Message, Result
 from gradcam.pipeline import MAX_FORWARD, Batch, Forward, Pipeline
 from gradcam.settings import Settings
+
+# What a map depends on, and the overlay.
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "torchserve")
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +108,9 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             "labels": list(self.pipeline.labels.names),
             "device": str(self.device),
             "versions": {
+                "gradcam-serving": gradcam.__version__,
                 "python": platform.python_version(),
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
+                **{package: _version(package) for package in PACKAGES},
             },
         }
 
@@ -152,3 +156,11 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
 
 def _device(gpu_id: int | None) -> torch.device:
     return torch.device("cpu" if gpu_id is None or not torch.cuda.is_available() else f"cuda:{gpu_id}")
+
+
+def _version(package: str) -> str | None:
+    """Returns the version of an installed package; None where it came under another name, as OpenCV may."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

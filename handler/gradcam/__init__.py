@@ -2,14 +2,19 @@
 
 The way of a request, and the module that knows each step:
 
-    request row ──wire──▶ Request ──images──▶ picture, model input (B, 3, H, W)
+    request row ──wire──▶ Message of Requests ──images──▶ picture, model input (B, 3, H, W)
         ──split: trunk──▶ activations (B, C, h, w) ──split: head──▶ logits (B, K)
         ──split: head again, with gradients──▶ gradients (N, C, h, w)
         ──explainer, cam──▶ maps (N, h, w) ──overlay──▶ coloured picture ──wire──▶ reply
 
     errors     what may be wrong with a request, each with its HTTP status
+    options    what a request may ask for
+    message    the types that travel: Request, Result, Reply
+    plain      bytes, forms and JSON, one picture each; kserve: KServe's protocols, several pictures
     settings   what model-config.yaml says about the model
     layout     how a layer's output lies on the picture
     network    architecture, weights, labels, target layer
     pipeline   the steps above, for a batch in which any row may fail alone
 """
+
+__version__ = "0.1.0"

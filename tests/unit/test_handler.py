@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 import yaml
@@ -225,7 +226,10 @@ def test_a_genuine_describe_is_answered(handler: GradCAMHandler, archive: Path) 
     assert len(known["labels"]) == 1000
     assert known["labels"][281] == "tabby"
     assert known["device"] == "cpu"
-    assert known["versions"]["torch"] == torch.__version__
+    assert known["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert known["versions"]["pillow"] == PIL.__version__
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    assert f'version = "{known["versions"]["gradcam-serving"]}"' in project.read_text(encoding="utf-8").splitlines()
 
 
 def test_the_stages_hand_on_what_the_base_class_passes(handler: GradCAMHandler) -> None:
