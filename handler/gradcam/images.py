@@ -229,8 +229,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         _check_depth(image)
         # Pillow's own conversion cuts off at 255, which turns most 16-bit pictures white.
-        upper_byte = np.asarray(image).astype(np.int64).clip(0, 2**16 - 1) >> 8
-        image = Image.fromarray(upper_byte.astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image.info.pop("transparency", None)  # it is dropped, and Pillow would warn of it
     return image.convert("RGB")
 
