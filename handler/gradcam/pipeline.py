@@ -186,6 +186,7 @@ class Pipeline:
         self.device = device
         self.max_forward = max_forward
         self.splits = {settings.layer: split(model, settings.layer, settings.input_size)}
+        self.uncuttable: dict[str, str] = {}
         self.explainer = Explainer(settings.max_replay_bytes)
 
     @classmethod
@@ -225,7 +226,10 @@ class Pipeline:
             if time.monotonic() > decoded_until:
                 raise TooExpensive("the pictures of this batch take too long to decode; send fewer at once")
             self._check(options, request.companions)
-            layers = tuple(self._split(layer).layer for layer in dict.fromkeys(options.layer or (self.settings.layer,)))
+            layers = tuple(
+                self._split(layer, decoded_until).layer
+                for layer in dict.fromkeys(options.layer or (self.settings.layer,))
+            )
             augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
             self._check_passes(request.companions, len(layers), len(augmentations))
             targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
@@ -282,16 +286,22 @@ class Pipeline:
                 "overlay_too_large",
             )
 
-    def _split(self, layer: str) -> Split:
+    def _split(self, layer: str, until: float) -> Split:
         """Returns the network cut at a layer that a request names; cuts it at the first request.
 
         Raises:
             UnknownName: there is no such layer, or the network cannot be explained there.
+            TooExpensive: it is the first request for the layer, and the time is over.
         """
+        if layer in self.uncuttable:
+            raise UnknownName(self.uncuttable[layer], code="unknown_layer")
         if layer not in self.splits:
+            if time.monotonic() > until:
+                raise TooExpensive("too many layers of this batch are asked for the first time; ask again")
             try:
                 self.splits[layer] = split(self.network, layer, self.settings.input_size)
             except SplitError as error:
+                self.uncuttable[layer] = str(error)
                 raise UnknownName(str(error), code="unknown_layer") from error
         return self.splits[layer]
 

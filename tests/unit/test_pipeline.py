@@ -448,6 +448,32 @@ def test_pictures_that_cannot_be_decoded_in_time_are_refused(
     assert [type(item).__name__ for item in batch.items] == ["TooExpensive", "Item", "Item"]
 
 
+def test_layers_are_cut_while_there_is_time(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = Pipeline(model, LABELS, dataclasses.replace(SETTINGS, max_batch_seconds=2), CPU)
+    clock = iter([0.0, 0.1, 0.2, 1.1])  # start, the row, its two layers
+    monkeypatch.setattr("gradcam.pipeline.time.monotonic", lambda: next(clock))
+
+    batch = fresh.preprocess([ask(PICTURES[2], layer=("layer3", "layer2"))])
+
+    (late,) = batch.items
+    assert isinstance(late, TooExpensive)
+    assert list(fresh.splits) == [LAYER, "layer3"]
+    monkeypatch.undo()
+    assert result(fresh, ask(PICTURES[2], layer=("layer3", "layer2"))).layers == ("layer3", "layer2")
+
+
+def test_a_layer_that_cannot_be_cut_is_tried_once(model: nn.Module) -> None:
+    fresh = Pipeline(model, LABELS, SETTINGS, CPU)
+    passes: list[int] = []
+    hook = model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    first = refusal(fresh, ask(PICTURES[2], layer=("fc",)))
+    tried = len(passes)
+    second = refusal(fresh, ask(PICTURES[2], layer=("fc",)))
+    hook.remove()
+    assert (first.code, str(first)) == (second.code, str(second))
+    assert tried == len(passes) > 0
+
+
 # ----------------------------------------------------------------------------- maps worked out by hand
 
 
