@@ -105,6 +105,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             "methods": list(cam.METHODS),
             "layers": [name for name, _ in self.model.named_modules() if name],
             "cut": self.pipeline.splits[self.pipeline.settings.layer].way,
+            "engine": self.pipeline.splits[self.pipeline.settings.layer].engine,
             "labels": list(self.pipeline.labels.names),
             "device": str(self.device),
             "versions": {

@@ -26,12 +26,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 import weights as weight_sources
-from gradcam import cam, network
+from gradcam import cam, engines, network
+from gradcam.engines import EngineError
 from gradcam.errors import UnknownName, unknown
 from gradcam.network import TIMM, Labels, NetworkError
 from gradcam.pipeline import LABELS_FILE
-from gradcam.settings import Precision, Settings, SettingsError, Transform
-from gradcam.split import SplitError, split
+from gradcam.settings import Engine, Precision, Settings, SettingsError, Transform
+from gradcam.split import SplitError, random_images, split
 from weights import Preprocessing, Weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,7 @@ class Build:
     layer: str | None = None
     method: str = "gradcam"
     transform: Transform = "squash"
+    engine: Engine = "auto"
     precision: Precision = "float32"
     input_size: int | None = None
     mean: tuple[float, ...] | None = None
@@ -100,6 +102,7 @@ def build(options: Build) -> Path:
         NetworkError: architecture, weights and labels do not go together.
         UnknownName: there is no such layer.
         SplitError: the network cannot be explained at the layer.
+        EngineError: the engine cannot run it.
     """
     if options.method not in cam.METHODS:
         raise UnknownName(unknown("method", options.method, cam.METHODS))
@@ -114,7 +117,7 @@ def build(options: Build) -> Path:
     num_classes = network.count_classes(model, preprocessing.input_size)
     labels = _labels(given, loaded, num_classes)
     layer = options.layer or network.default_layer(model, preprocessing.input_size)
-    split(model, layer, preprocessing.input_size)
+    parts = split(model, layer, preprocessing.input_size)
     with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
         contents = Path(folder) / "contents"
         shutil.copytree(ROOT / "handler", contents, ignore=_not_code)
@@ -130,9 +133,12 @@ def build(options: Build) -> Path:
             model_file=MODEL_FILE if options.model_file else "",
             transform=options.transform,
             method=options.method,
+            engine=options.engine,
             precision=options.precision,
             **vars(preprocessing),
         )
+        if options.engine != "auto":  # which falls back where it is served; what is named has to be there
+            engines.accelerate(parts, settings, random_images(model, preprocessing.input_size, 2))
         _write_config(contents / CONFIG_FILE, settings)
         packed = _pack(contents, options.model, Path(folder))
         with zipfile.ZipFile(packed, "a") as archive:
@@ -275,6 +281,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=typing.get_args(Transform),
         help="squash: the whole picture is resized; crop: the centre of it",
     )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=typing.get_args(Engine),
+        help="what runs the network in front of the layer; auto: OpenVINO where the worker has it, else eager torch",
+    )
     parser.add_argument("--precision", default="float32", choices=typing.get_args(Precision))
     parser.add_argument("--input-size", type=_size, help="pixels a side; the architecture's if not given")
     parser.add_argument("--mean", type=_three_numbers, help="of R,G,B in 0 to 1; the architecture's if not given")
@@ -309,7 +321,7 @@ def main(arguments: list[str]) -> int:
     make = build_if_needed if options.pop("if_needed") else build
     try:
         archive = make(Build(**options))
-    except (NetworkError, SettingsError, SplitError, UnknownName) as error:
+    except (EngineError, NetworkError, SettingsError, SplitError, UnknownName) as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from gradcam import cam, images, network, overlay
+from gradcam import cam, engines, images, network, overlay
 from gradcam.cam import METHODS
 from gradcam.errors import (
     InvalidOption,
@@ -41,10 +41,12 @@ from gradcam.message import Explanation, Prediction, Request, Result
 from gradcam.network import Labels
 from gradcam.options import Options
 from gradcam.settings import Settings, SettingsError
-from gradcam.split import Split, SplitError, split
+from gradcam.split import Split, SplitError, random_images, split
 
 DEFAULT_TOPK = 5
 MAX_FORWARD = 32
+# Images that an engine proves itself on.
+PROVING = 2
 LABELS_FILE = "index_to_name.json"
 
 
@@ -185,7 +187,13 @@ class Pipeline:
         self.settings = settings
         self.device = device
         self.max_forward = max_forward
-        self.splits = {settings.layer: split(model, settings.layer, settings.input_size)}
+        self.splits = {
+            settings.layer: engines.accelerate(
+                split(self.network, settings.layer, settings.input_size),
+                settings,
+                random_images(self.network, settings.input_size, PROVING),
+            )
+        }
         self.uncuttable: dict[str, str] = {}
         self.explainer = Explainer(settings.max_replay_bytes)
 
@@ -299,7 +307,8 @@ class Pipeline:
             if time.monotonic() > until:
                 raise TooExpensive("too many layers of this batch are asked for the first time; ask again")
             try:
-                self.splits[layer] = split(self.network, layer, self.settings.input_size)
+                parts = split(self.network, layer, self.settings.input_size)
+                self.splits[layer] = replace(parts, trunk=engines.in_precision(parts.trunk, self.settings.precision))
             except SplitError as error:
                 self.uncuttable[layer] = str(error)
                 raise UnknownName(str(error), code="unknown_layer") from error
@@ -331,10 +340,7 @@ class Pipeline:
 
     def _pass(self, layer: str, normalized: Tensor) -> Pass:
         parts = self.splits[layer]
-        precision = getattr(torch, self.settings.precision)
-        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
-            features = parts.features(normalized)
-        features = features.float()
+        features = parts.features(normalized).float()
         return Pass(parts, normalized, features, parts.logits(features))
 
     # ------------------------------------------------------------------------- explain

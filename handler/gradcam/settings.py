@@ -13,6 +13,7 @@ from gradcam.errors import near_names
 
 Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
+Engine = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -52,8 +53,10 @@ class Settings:
     """Of the resize; antialiased."""
     method: str = "gradcam"
     """The method of a request that names none."""
+    engine: Engine = "auto"
+    """What runs the network in front of the target layer; `auto` takes OpenVINO where it is installed."""
     precision: Precision = "float32"
-    """Of the network in front of the target layer (autocast); what is behind it, and the maps, are float32."""
+    """Of the network in front of the target layer ; what is behind it, and the maps, are float32."""
     max_image_bytes: int = 32 * 2**20
     max_image_pixels: int = 64_000_000
     max_decode_seconds: float = 10.0

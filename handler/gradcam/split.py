@@ -27,6 +27,10 @@ from gradcam.network import check_layer
 logger = logging.getLogger(__name__)
 
 
+Trunk = Callable[[Tensor], tuple[Tensor, ...]]
+"""Takes images (B, 3, H, W) to the values at the cut, the activations first."""
+
+
 class SplitError(ValueError):
     """A network that cannot be cut at this layer; the message names the layer and the reason."""
 
@@ -57,13 +61,15 @@ class Split:
     """A network in two parts that together compute exactly what it computes; `split` makes it."""
 
     layer: str
-    trunk: nn.Module
+    trunk: Trunk
     head: nn.Module
     way: Literal["fx", "hook"]
     layout: Layout
     """Of the layer's output."""
     pair_bytes: int
     """Memory that the replay of one (image, class) pair with gradients takes, as measured."""
+    engine: str = "eager"
+    """What runs the trunk."""
 
     def features(self, images: Tensor) -> Features:
         """Runs the trunk on images (B, 3, H, W)."""
@@ -112,7 +118,7 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
         SplitError: the network cannot be cut or explained there.
     """
     check_layer(network, layer)
-    images = _images(network, input_size, 3)
+    images = random_images(network, input_size, 3)
     activations, logits = _observe(network, layer, images)
     layout = _layout(network.get_submodule(layer), activations, layer, input_size)
     try:
@@ -422,7 +428,8 @@ def _pair_bytes(parts: Split, images: Tensor) -> int:
     return at_cut + sum(kept.values())
 
 
-def _images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
+def random_images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
+    """Returns seeded images (count, 3, H, W) on the network's device."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, 3, *input_size, generator=generator)  # (count, 3, H, W)
     return images.to(next(network.parameters()).device)

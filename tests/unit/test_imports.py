@@ -25,9 +25,11 @@ KNOWS = {
     "overlay": {"errors", "images", "options"},
     "network": {"errors", "layout"},
     "split": {"layout", "network"},
+    "engines": {"cam", "settings", "split"},
     "explainer": {"cam", "split"},
     "pipeline": {
         "cam",
+        "engines",
         "errors",
         "explainer",
         "images",

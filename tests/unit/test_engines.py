@@ -1,0 +1,179 @@
+"""Every engine gives the network's own activations, maps and classes, for batches of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import oracles
+from gradcam import cam, engines, network
+from gradcam.engines import EngineError
+from gradcam.explainer import Explainer, Pair, Pass
+from gradcam.settings import Engine, Precision, Settings
+from gradcam.split import Split, random_images, split
+
+SIDE = 64
+SETTINGS = Settings(
+    architecture="resnet18",
+    num_classes=10,
+    weights="seeded",
+    weights_sha256="",
+    input_size=(SIDE, SIDE),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    layer="layer4.1.conv2",
+    engine="eager",
+)
+
+
+def seeded(architecture: str) -> nn.Module:
+    return oracles.seeded(network.build(architecture, SETTINGS.num_classes), seed=5)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return seeded("resnet18")
+
+
+@pytest.fixture(scope="module")
+def parts(model: nn.Module) -> Split:
+    return split(model, SETTINGS.layer, SETTINGS.input_size)
+
+
+@pytest.fixture(scope="module")
+def images(model: nn.Module) -> Tensor:
+    return random_images(model, SETTINGS.input_size, 5)
+
+
+def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns logits and the maps of two classes an image."""
+    with torch.inference_mode():
+        features = parts.features(images).float()
+        forward = Pass(parts, images, features, parts.logits(features))
+    pairs = [Pair(row, target, "gradcam") for row in range(len(images)) for target in (1, 7)]
+    maps, _ = Explainer(2**30).maps(forward, pairs, float("inf"))
+    return forward.logits, maps
+
+
+def alike(ours: Tensor, theirs: Tensor) -> float:
+    return float(functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino", "compile"])
+def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, images: Tensor) -> None:
+    logits, maps = run(parts, images)
+
+    accelerated = engines.accelerate(parts, dataclasses.replace(SETTINGS, engine=engine), images[:2])
+
+    assert accelerated.engine == engine
+    assert accelerated.trunk is not parts.trunk
+    for count in (1, 5, 3):
+        ours, our_maps = run(accelerated, images[:count])
+        torch.testing.assert_close(ours, logits[:count], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(our_maps, maps[: 2 * count], rtol=0, atol=1e-4)
+    # What it gave for one batch stays when it runs the next.
+    with torch.inference_mode():
+        first = accelerated.features(images[:1]).activations
+        kept = first.clone()
+        accelerated.features(images[1:2])
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
+    engine: Engine, precision: Precision, parts: Split, images: Tensor
+) -> None:
+    logits, maps = run(parts, images)
+
+    settings = dataclasses.replace(SETTINGS, engine=engine, precision=precision)
+    ours, our_maps = run(engines.accelerate(parts, settings, images[:2]), images)
+
+    assert alike(our_maps, maps) > 0.98
+    assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
+    assert ours.dtype == our_maps.dtype == torch.float32
+
+
+def test_eager_folds_the_batch_norms(parts: Split, images: Tensor) -> None:
+    accelerated = engines.accelerate(parts, SETTINGS, images[:2])
+
+    def norms(trunk: Any) -> int:
+        return sum(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+
+    # All of a ResNet-18's but the one behind the target layer, which is the head's.
+    assert (norms(parts.trunk), norms(accelerated.trunk)) == (19, 0)
+    assert norms(accelerated.head) == 1
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "densenet121", "vit_b_16", "googlenet"])
+def test_other_networks(architecture: str, engine: Engine) -> None:
+    side = 224 if architecture.startswith("vit") else SIDE
+    model = seeded(architecture)
+    layer = network.default_layer(model, (side, side))
+    parts = split(model, layer, (side, side))
+    images = random_images(model, (side, side), 3)
+    settings = dataclasses.replace(SETTINGS, engine=engine, layer=layer, input_size=(side, side))
+
+    ours, theirs = run(engines.accelerate(parts, settings, images[:2]), images), run(parts, images)
+
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-3)
+
+
+# ----------------------------------------------------------------------------- which one
+
+
+def test_auto_takes_openvino_where_it_is_installed(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, engine="auto")
+    assert engines.accelerate(parts, settings, images[:2]).engine == "openvino"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert engines.accelerate(parts, settings, images[:2]).engine == "eager"
+
+
+def test_a_named_engine_that_is_not_installed_is_said(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="needs the package openvino"):
+        engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="openvino"), images[:2])
+
+
+def broken(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        activations, *others = trunk(images)
+        return activations.flip(3), *others
+
+    return run
+
+
+def unable(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+    raise MemoryError("not so much")
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"), [(broken, "gives other activations than the network: cosine 0"), (unable, "not so much")]
+)
+def test_an_engine_that_is_wrong_does_not_serve(
+    engine: Any, reason: str, parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines.ENGINES, "openvino", engine)
+    with pytest.raises(EngineError, match=reason):
+        engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="openvino"), images[:2])
+    assert engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="auto"), images[:2]).engine == "eager"
+
+
+def test_maps_that_differ_are_found_where_activations_are_alike(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cam, "normalize", lambda maps: torch.rand(maps.shape))
+    with pytest.raises(EngineError, match="gives other maps than the network"):
+        engines.accelerate(parts, SETTINGS, images[:2])
