@@ -15,6 +15,7 @@ from typing import Any
 from gradcam import plain
 from gradcam.errors import InvalidRequest, RequestError, TooMany, near_names, shown
 from gradcam.message import Explanation, Message, Reply, Request, Result
+from gradcam.options import whole
 
 Results = Sequence[Result | RequestError]
 Tensor = dict[str, Any]
@@ -139,9 +140,9 @@ def _flat(data: list[Any]) -> Iterator[Any]:
 
 
 def _check_shape(shape: Any, count: int) -> None:
-    sizes = shape if isinstance(shape, list) else []
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
-    if not 0 < len(sizes) <= MOST_DIMENSIONS or not whole or math.prod(sizes) != count:
+    sizes = [whole(size) for size in shape] if isinstance(shape, list) else []
+    fit = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
+    if not 0 < len(sizes) <= MOST_DIMENSIONS or not fit or math.prod(sizes) != count:
         raise InvalidRequest(f"the input's shape must be [{count}], for there are {count} pictures, not {shown(shape)}")
 
 

@@ -176,6 +176,7 @@ def test_v2_has_a_tensor_of_pictures() -> None:
 
     assert requests(infer(*BASE64, parameters={"topk": 2})) == expected
     assert requests(infer(*([data] for data in BASE64), shape=[3, 1]), {"Gradcam-Topk": "2"}) == expected
+    assert requests(infer(*BASE64, shape=[3.0], parameters={"topk": 2.0})) == expected
     of_tensor = infer(*BASE64, parameters={"topk": 1})
     of_tensor["inputs"][0]["parameters"] = {"topk": 2}
     assert requests(of_tensor) == expected
