@@ -88,6 +88,12 @@ class Model:
         headers = {f"Gradcam-{name}": str(value) for name, value in options.items()}
         return document(self.post(Call(body, headers)))
 
+    def post_json(self, path: str, body: Any) -> requests.Response:
+        """Sends JSON to any path of the inference API, such as KServe's."""
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.post(f"{self.server.inference_url}{path}", json=body, timeout=60)
+
     def post_together(self, calls: Sequence[Call]) -> list[requests.Response]:
         """Sends requests at the same time; the answers come in the order of the calls."""
         with ThreadPoolExecutor(len(calls)) as pool:
