@@ -1,4 +1,4 @@
-"""`docs/openapi.yaml` says what the server does: the same names and limits as the code, and real answers of its form."""
+"""`docs/openapi.yaml` says what the server does: the names and limits of the code, real answers of its form."""
 
 from __future__ import annotations
 
