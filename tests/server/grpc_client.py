@@ -8,6 +8,7 @@ import sysconfig
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import Any
 
@@ -58,16 +59,19 @@ class GrpcClient:
 
     def converse(self, model: str, **inputs: Any) -> bytes:
         """Calls `StreamPredictions2`, and has the answer before it ends its side."""
-        answers: list[Any] = []
+        answered = Event()
 
         def asked() -> Iterator[Any]:
             yield self.request(model, inputs, sequence_id="one")
-            answers.append(next(calls))
+            answered.wait(SECONDS)
 
         calls = self.torchserve.StreamPredictions2(asked(), timeout=SECONDS)
+        try:
+            answer = bytes(next(calls).prediction)
+        finally:
+            answered.set()
         assert list(calls) == []
-        (answer,) = answers
-        return bytes(answer.prediction)
+        return answer
 
     def infer(self, model: str, pictures: Sequence[bytes], seconds: float = SECONDS, **changes: Any) -> Any:
         """Calls `ModelInfer` with a tensor of pictures, or with members of it changed."""

@@ -283,6 +283,17 @@ def test_unknown_models_conform(url: str, path: str, squash: Model) -> None:
     }
 
 
+def test_a_form_that_torchserve_cannot_read_conforms(squash: Model) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name=""\r\n\r\n0\r\n--x--\r\n'
+    response = squash.post(Call(body, {"Content-Type": "multipart/form-data; boundary=x"}))
+
+    conforms("/predictions/{model}", response)
+    assert (response.status_code, response.json()) == (
+        500,
+        DOCUMENT["components"]["responses"]["BrokenForm"]["content"]["application/json"]["example"],
+    )
+
+
 def test_a_body_too_large_for_torchserve_has_an_empty_answer(squash: Model) -> None:
     response = squash.post(Call(bytes(64 * 2**20 + 1), {"Content-Type": "image/png"}))
 
@@ -418,7 +429,10 @@ def run(
         with requests.Session() as session:
             session.trust_env = False
             response = case.call(base_url=base_url, session=session, timeout=60)
-        case.validate_response(response, checks=[*CHECKS, *checks])
+        wanted = [*CHECKS, *checks]
+        if response.status_code == 500 and response.json()["type"] == "ErrorDataDecoderException":
+            wanted.remove(not_a_server_error)  # TorchServe's own: the model has not seen the request
+        case.validate_response(response, checks=wanted)
         seen[case.media_type, response.status_code] += 1
 
     send()
@@ -427,7 +441,7 @@ def run(
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_generated_requests_are_answered_as_documented(path: str, method: str, squash: Model) -> None:
-    seen = run(squash, path, method, GenerationMode.POSITIVE, 15 if method == "post" else 3, positive_data_acceptance)
+    seen = run(squash, path, method, GenerationMode.POSITIVE, 12 if method == "post" else 3, positive_data_acceptance)
 
     assert {status for _, status in seen} == {200}
     if method == "post":
@@ -437,6 +451,6 @@ def test_generated_requests_are_answered_as_documented(path: str, method: str, s
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS[:5])
 def test_generated_wrong_requests_are_refused_as_documented(path: str, method: str, squash: Model) -> None:
-    seen = run(squash, path, method, GenerationMode.NEGATIVE, 25)
+    seen = run(squash, path, method, GenerationMode.NEGATIVE, 20)
 
     assert sum(count for (_, status), count in seen.items() if status == 400) > 0
