@@ -15,7 +15,7 @@ from typing import Any
 from gradcam import plain
 from gradcam.errors import InvalidRequest, RequestError, TooMany, near_names, shown
 from gradcam.message import Explanation, Message, Reply, Request, Result
-from gradcam.options import whole
+from gradcam.options import merged, whole
 
 Results = Sequence[Result | RequestError]
 Tensor = dict[str, Any]
@@ -48,7 +48,7 @@ def read_v1(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     if not isinstance(instances, list) or not instances:
         raise InvalidRequest(f'instances must be a list of {{"image": "<base64>", …}}, not {shown(instances)}')
     _check_count(len(instances), max_instances)
-    defaults = {**defaults, **_parameters(body)}
+    defaults = merged(defaults, _parameters(body))
     return Message([_instance(instance, defaults, len(instances)) for instance in instances], partial(_v1, explain))
 
 
@@ -92,7 +92,7 @@ def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     """
     _check_members(body, V2_MEMBERS)
     reply = partial(_v2, model, _id(body), _wanted(body))
-    return Message(_pictures(body, {**defaults, **_parameters(body)}, max_instances), reply)
+    return Message(_pictures(body, merged(defaults, _parameters(body)), max_instances), reply)
 
 
 def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) -> Message:
@@ -112,7 +112,7 @@ def _pictures(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instance
     pictures = list(_flat(tensor["data"]))
     _check_count(len(pictures), max_instances)
     _check_shape(tensor.get("shape"), len(pictures))
-    defaults = {**defaults, **_parameters(tensor)}
+    defaults = merged(defaults, _parameters(tensor))
     return [_instance({INPUT: picture}, defaults, len(pictures)) for picture in pictures]
 
 

@@ -46,7 +46,7 @@ def read(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     Raises:
         InvalidOption: an option that does not exist, or a value that it cannot take.
     """
-    given = {**_not_replaced(defaults or {}, given), **given}
+    given = merged(defaults or {}, given)
     for name in given:
         if name not in READERS:
             raise InvalidOption(
@@ -57,10 +57,10 @@ def read(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     return Options(**{name: READERS[name](name, _text(name, value)) for name, value in given.items()})
 
 
-def _not_replaced(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults without what excludes an option that is given."""
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options given, and the defaults that they neither replace nor exclude."""
     excluded = {EXCLUSIVE[name] for name in given if name in EXCLUSIVE}
-    return {name: value for name, value in defaults.items() if name not in excluded}
+    return {**{name: value for name, value in defaults.items() if name not in excluded}, **given}
 
 
 def _text(name: str, value: Any) -> Any:

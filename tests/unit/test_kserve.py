@@ -90,6 +90,22 @@ def test_v1_options_are_the_instances_or_for_all() -> None:
     assert second.options == Options(topk=2, targets=(7,), heatmap="none")
 
 
+def test_parameters_exclude_what_headers_say() -> None:
+    headers = {"Gradcam-Explain": "2"}
+
+    (of_v1,) = requests({"instances": [BASE64[0]], "parameters": {"targets": [7]}}, headers)
+    (of_v2,) = requests(infer(BASE64[0], parameters={"targets": [7]}), headers)
+
+    assert of_v1.options == of_v2.options == Options(targets=(7,))
+
+
+def test_parameters_of_the_tensor_exclude_those_of_the_message() -> None:
+    body = infer(BASE64[0], parameters={"targets": [7]})
+    body["inputs"][0]["parameters"] = {"explain": 2}
+
+    assert requests(body)[0].options == Options(explain=2)
+
+
 def test_v1_accept_does_not_decide() -> None:
     assert requests({"instances": [BASE64[0]]}, {"Accept": "image/png"})[0].accept is None
 
