@@ -58,20 +58,17 @@ class GrpcClient:
         ]
 
     def converse(self, model: str, **inputs: Any) -> bytes:
-        """Calls `StreamPredictions2`, and has the answer before it ends its side."""
+        """Calls `StreamPredictions2`, and does not end its side before it has the answer."""
         answered = Event()
 
         def asked() -> Iterator[Any]:
             yield self.request(model, inputs, sequence_id="one")
             answered.wait(SECONDS)
 
-        calls = self.torchserve.StreamPredictions2(asked(), timeout=SECONDS)
         try:
-            answer = bytes(next(calls).prediction)
+            return bytes(next(self.torchserve.StreamPredictions2(asked(), timeout=SECONDS)).prediction)
         finally:
             answered.set()
-        assert list(calls) == []
-        return answer
 
     def infer(self, model: str, pictures: Sequence[bytes], seconds: float = SECONDS, **changes: Any) -> Any:
         """Calls `ModelInfer` with a tensor of pictures, or with members of it changed."""

@@ -119,11 +119,6 @@ def by_grpc_stream(model: Model, grpc: GrpcClient) -> dict[str, Any]:
     return read
 
 
-def by_grpc_conversation(model: Model, grpc: GrpcClient) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(grpc.converse(model.name, image=PICTURES[0], **OPTIONS))
-    return read
-
-
 def one(entries: list[Any]) -> Any:
     (only,) = entries
     return only
@@ -142,7 +137,6 @@ def one(entries: list[Any]) -> Any:
         by_v1_explain,
         by_grpc,
         by_grpc_stream,
-        by_grpc_conversation,
     ],
     ids=lambda door: door.__name__,
 )
@@ -320,6 +314,17 @@ def test_grpc_knows_no_such_model(grpc: GrpcClient) -> None:
     ):
         with pytest.raises(grpc_library.RpcError, match="Model not found: nothing"):
             call()
+
+
+def test_torchserve_has_no_conversations_about_pictures(squash: Model, grpc: GrpcClient) -> None:
+    """Its StreamPredictions2 is for models that keep a state; a client that waits for the answer gets none, and harms
+    nobody. One that ends its side first costs TorchServe the worker, which no handler can prevent.
+    """
+    with pytest.raises(grpc_library.RpcError) as refused:
+        grpc.converse("squash", data=PICTURES[0])
+
+    assert refused.value.code() == grpc_library.StatusCode.UNKNOWN
+    check(squash.ask(PICTURES[0]), squash, PIXELS[0])
 
 
 def test_model_infer_answers_in_tensors(squash: Model, grpc: GrpcClient) -> None:
