@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -19,6 +20,9 @@ import oracles
 
 LIMIT = 64_000_000
 """Pixels that a picture may have, unless the model's settings say otherwise."""
+
+# What no answer says: where the code is, and what it was about. (The brackets keep it from matching itself.)
+LEAK = re.compile(r'T[r]aceback|F[i]le "|s[i]te-packages|/(?:tmp|home|usr|work|root)/|\w+[.]p[y]\b')
 
 # What may be said of a picture that is damaged anywhere: a size in its header may be changed, a format as well.
 DAMAGED = frozenset({200, 400, 413, 415})
@@ -51,7 +55,7 @@ def survived(make: Callable[[], bytes]) -> Hostile:
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.copy().save(buffer, kind, **options)  # saving leaves something on a picture
     return buffer.getvalue()
 
 
@@ -67,7 +71,7 @@ def valid() -> dict[str, bytes]:
         "jpeg progressive": encoded(first, "JPEG", progressive=True),
         "jpeg cmyk": encoded(first.convert("CMYK"), "JPEG"),
         "jpeg exif": encoded(first, "JPEG", exif=exif),
-        "mpo": encoded(first, "MPO", save_all=True, append_images=[second]),
+        "mpo": encoded(first, "MPO", save_all=True, append_images=[second.copy()]),
         "png": encoded(first, "PNG"),
         "png palette": encoded(first.convert("P"), "PNG", transparency=3),
         "png 16 bits": encoded(grey.convert("I;16"), "PNG"),
