@@ -183,6 +183,20 @@ def tiff_grey(width: int, height: int, compression: int, data: bytes, **more: tu
     return tiff(tags | {int(name[1:]): value for name, value in more.items()}, data)
 
 
+def tiff_strips(rows: int) -> bytes:
+    """Returns a TIFF whose every row is a strip of its own."""
+    strip = zlib.compress(bytes(16))
+    return tiff_grey(
+        16,
+        rows,
+        8,
+        strip * rows,
+        t273=(4, list(range(8, 8 + rows * len(strip), len(strip)))),
+        t278=(4, [1]),
+        t279=(3, [len(strip)] * rows),
+    )
+
+
 def tiff_overlapping(rows: int, strip: int, fill_order: int) -> bytes:
     """Returns a TIFF whose every row is a strip of its own, and all of these are the same long one."""
     data = zlib.compress(bytes(16)).ljust(strip, b"\0")
@@ -252,3 +266,75 @@ def many_comments(count: int, filled: bool) -> bytes:
 
 def one_comment(blocks: int) -> bytes:
     return gif(1, 1, extra=b"!\xfe" + (b"\xff" + b"x" * 255) * blocks + b"\0")
+
+
+def webp_claim(width: int, height: int) -> bytes:
+    """Returns the beginning of a lossless WebP of this size, at most 16,384 a side."""
+    return b"RIFF\x1e\0\0\0WEBPVP8L\x12\0\0\0\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + bytes(13)
+
+
+def jpeg_segments(count: int) -> bytes:
+    """Returns a JPEG with so many empty comments."""
+    return b"\xff\xd8" + b"\xff\xfe\0\2" * count + encoded(oracles.picture(8, 8, 0), "JPEG")[2:]
+
+
+def png_chunks(count: int) -> bytes:
+    """Returns a PNG with so many empty chunks that nobody knows."""
+    return png(1, 1, zlib.compress(bytes(2)), extra=chunk(b"abCd", b"") * count)
+
+
+def blank(width: int, height: int, kind: str, mode: str = "L", **options: Any) -> bytes:
+    return encoded(Image.new(mode, (width, height)), kind, **options)
+
+
+ARCHIVE = b"PK\x05\x06" + bytes(18)
+BACKGROUND = b"!\xf9\4\x08\0\0\0\0"  # of a GIF: Pillow fills one as large as the frame
+
+CORPUS: dict[str, Hostile] = {
+    # Sizes, claimed or true.
+    "1 × 1": answered(lambda: png_blank(1, 1)),
+    "1 × 20,000": answered(lambda: png_blank(1, 20_000)),
+    "20,000 × 1": answered(lambda: blank(20_000, 1, "JPEG")),
+    "png 0 × 0": refused(lambda: png(0, 0, zlib.compress(b"")), 400, "undecodable_image"),
+    "gif 0 × 0": refused(lambda: gif(0, 0), 400, "undecodable_image"),
+    "png 2^31 - 1": refused(lambda: png(2**31 - 1, 2**31 - 1, b""), 413, "image_too_large"),
+    "png 2^31 - 1 × 1": refused(lambda: png(2**31 - 1, 1, b""), 413, "image_too_large"),
+    "tiff 2^32 - 1": refused(lambda: tiff_grey(2**32 - 1, 2**32 - 1, 8, b""), 413, "image_too_large"),
+    "gif 65,535": refused(lambda: gif(65_535, 65_535), 413, "image_too_large"),
+    "gif 65,535 background": refused(lambda: gif(65_535, 65_535, extra=BACKGROUND), 413, "image_too_large"),
+    "webp 16,383": refused(lambda: webp_claim(16_383, 16_383), 413, "image_too_large"),
+    "bmp 2^31 - 1": refused(lambda: bmp_rle(2**31 - 1, 2**31 - 1, b""), 413, "image_too_large"),
+    # Bombs: above the limit on pixels, and as much as it allows.
+    "png bomb": refused(lambda: png_blank(8001, 8000), 413, "image_too_large"),
+    "png full": answered(lambda: png_blank(8000, 8000, bits=16)),
+    "gif bomb": refused(lambda: gif_blank(8001, 8000), 413, "image_too_large"),
+    "gif full": answered(lambda: gif_blank(8000, 8000)),
+    "tiff bomb": refused(lambda: blank(8001, 8000, "TIFF", compression="tiff_lzw"), 413, "image_too_large"),
+    "tiff full": answered(lambda: blank(8000, 8000, "TIFF", "RGBA", compression="tiff_lzw")),
+    "webp bomb": refused(lambda: webp_claim(8001, 8000), 413, "image_too_large"),
+    "webp full": answered(lambda: blank(8000, 8000, "WEBP", "RGB", lossless=True)),
+    "tiff tile for a pixel": answered(lambda: tiff_tiles(1, 10_000)),
+    # Much of what is otherwise little.
+    "jpeg scans": answered(lambda: jpeg_scans(2000, 2000, 100)),
+    "jpeg more scans": refused(lambda: jpeg_scans(64, 64, 10_000), 400, "undecodable_image"),
+    "jpeg segments": answered(lambda: jpeg_segments(200_000)),
+    "png chunks": answered(lambda: png_chunks(200_000)),
+    "gif comments": answered(lambda: many_comments(1_000_000, filled=False)),
+    "gif comment": answered(lambda: one_comment(100_000)),
+    "tiff strips": refused(lambda: tiff_strips(1_000_000), 400, "undecodable_image"),
+    "tiff overlapping": refused(lambda: tiff_overlapping(50_000, 1_000_000, 2), 400, "undecodable_image"),
+    "tiff directory": refused(lambda: tiff_directory(60_000, 100_000), 400, "undecodable_image"),
+    "exif directory": answered(lambda: exif_bomb(100_000, 20_000)),
+    "bmp gaps": answered(lambda: bmp_rle(8_000_000, 1, b"\0\2\xff\xff" * 10_000)),
+    # No pictures.
+    "zip": refused(lambda: ARCHIVE, 400, "undecodable_image"),
+    "text": refused(lambda: "Schöne Grüße\r\n".encode() * 1000, 400, "undecodable_image"),
+    "javascript": refused(lambda: b"<script>alert(1)</script>", 400, "undecodable_image"),
+    "svg of entities": refused(
+        lambda: b'<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "' + b"a" * 10_000, 415, "unsupported_image"
+    ),
+    "postscript": refused(lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 400, "undecodable_image"),
+    "pdf": refused(lambda: blank(9, 9, "PDF"), 415, "unsupported_image"),
+    "path": refused(lambda: b"/etc/passwd", 400, "undecodable_image"),
+    "pickle": refused(lambda: b"\x80\x04cos\nsystem\n(S'true'\ntR.", 400, "undecodable_image"),
+}

@@ -56,6 +56,9 @@ MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
 # A TIFF has a strip a row at most, or tiles. Of each the decoder starts anew, and that is not to be interrupted.
 MAX_SEGMENTS = 100_000
+# They may lie on one another, as blank ones do. The decoder copies each in whole.
+MAX_OVERLAP = 10
+TILE_BYTE_COUNTS = 325
 
 # What decoding takes at most: 20 bytes a pixel for a progressive CMYK JPEG that is turned, the coefficients first
 # and then three copies; and the file's own bytes, some times over.
@@ -181,7 +184,7 @@ def _decoded(data: bytes, settings: Settings) -> Image.Image:
     with opened as image:
         _check_pixels(image, settings)
         _check_scans(image, data)
-        _check_segments(image)
+        _check_segments(image, data)
         image.load()
         return _to_rgb(_upright(image))
 
@@ -253,11 +256,17 @@ def _scans(data: bytes) -> int:
     return scans
 
 
-def _check_segments(image: Image.Image) -> None:
+def _check_segments(image: Image.Image, data: bytes) -> None:
     tags = getattr(image, "tag_v2", {})
     segments = max(len(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS))
     if segments > MAX_SEGMENTS:
         raise UndecodableImage(f"the picture is in {segments:,} pieces, more than any program writes; {SUPPORTED}")
+    claimed = max(sum(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TILE_BYTE_COUNTS))
+    if claimed > MAX_OVERLAP * len(data):
+        raise UndecodableImage(
+            f"the picture is truncated or corrupt (its pieces have {claimed:,} bytes, the file has {len(data):,}); "
+            f"{SUPPORTED}"
+        )
 
 
 def _check_pixels(image: Image.Image, settings: Settings) -> None:

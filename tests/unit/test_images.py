@@ -629,10 +629,17 @@ def test_only_the_scans_of_the_picture_count() -> None:
 
 
 def test_a_tiff_of_as_many_pieces_as_programs_write_and_no_more() -> None:
-    assert decoded(hostile.tiff_overlapping(100_000, 30, 1)).shape == (100_000, 16, 3)
-    error = refused(hostile.tiff_overlapping(100_001, 30, 1))
+    assert decoded(hostile.tiff_strips(100_000)).shape == (100_000, 16, 3)
+    error = refused(hostile.tiff_strips(100_001))
     assert (type(error), error.status) == (UndecodableImage, 400)
     assert str(error).startswith("the picture is in 100,001 pieces")
+
+
+def test_a_tiff_whose_pieces_lie_on_one_another() -> None:
+    assert decoded(hostile.tiff_overlapping(9, 2000, 2)).shape == (9, 16, 3)
+    error = refused(hostile.tiff_overlapping(50_000, 1_000_000, 2))
+    assert (type(error), error.status) == (UndecodableImage, 400)
+    assert "its pieces have 50,000,000,000 bytes, the file has 1,400,134" in str(error)
 
 
 def test_a_picture_that_takes_too_long() -> None:
