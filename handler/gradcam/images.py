@@ -156,9 +156,16 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
     """
     if len(data) > settings.max_image_bytes:
         raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
+    with warnings.catch_warnings():
+        # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
+        warnings.simplefilter("ignore")
+        return _decoded(data, settings)
+
+
+def _decoded(data: bytes, settings: Settings) -> Image.Image:
     try:
         with _time_limit(settings.max_decode_seconds), _memory_limit(settings):
-            return _decoded(data, settings)
+            return _opened(data, settings)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
@@ -175,13 +182,9 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
         raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
 
 
-def _decoded(data: bytes, settings: Settings) -> Image.Image:
+def _opened(data: bytes, settings: Settings) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
-    with warnings.catch_warnings():
-        # What is above the limit is refused in a moment.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
-    with opened as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, settings)
         _check_scans(image, data)
         _check_segments(image, data)

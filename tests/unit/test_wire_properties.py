@@ -325,9 +325,6 @@ SMALL = Settings(
 )
 VALID = hostile.valid()
 
-# What Pillow thinks of a sender's file is no fault of ours.
-pillow_may_warn = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-
 
 def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
     try:
@@ -370,14 +367,12 @@ def damaged(draw: st.DrawFn) -> bytes:
     return data
 
 
-@pillow_may_warn
 @bounded(800)
 @given(data=damaged())
 def test_a_damaged_picture_is_decoded_or_refused(data: bytes) -> None:
     check_decoding(data)
 
 
-@pillow_may_warn
 @bounded(500)
 @given(
     beginning=st.sampled_from([b"", *(data[:length] for data in VALID.values() for length in (4, 12, 30))]), data=raw
