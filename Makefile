@@ -4,12 +4,13 @@ PYTHON ?= python3
 MODEL ?= resnet18
 WEIGHTS ?= default
 PORT ?= 8080
+SECONDS ?= 60
 
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint lock clean
+.PHONY: help setup demo serve test lint fuzz lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,10 @@ lint: ## ruff and mypy
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+
+fuzz: ## a minute of fuzzing the decoder and the parser; SECONDS=600 for more
+	@$(ENVIRONMENT) runtime dev fuzz
+	@$(VENV)/python tests/fuzz_decode.py --seconds $(SECONDS)
 
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \

@@ -161,7 +161,7 @@ def _wanted(body: Mapping[str, Any]) -> list[str]:
     names: list[Any] = [output.get("name") if isinstance(output, Mapping) else None for output in outputs]
     for name in names:
         if not isinstance(name, str) or name not in OUTPUTS:
-            near = near_names(str(name), OUTPUTS)
+            near = near_names(name, OUTPUTS) if isinstance(name, str) else ""
             raise InvalidRequest(f"{shown(name)} is not an output{near} (outputs are {', '.join(OUTPUTS)})")
     return names
 
