@@ -1,0 +1,134 @@
+"""Faults while requests are under way: what the clients see, that it works again, that every answer is one's own.
+
+The scenarios are those of `scripts/reliability.py`, in small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import rewritten
+
+from faults import (
+    Report,
+    Service,
+    clients_gone,
+    connect,
+    endpoint,
+    queue_full,
+    server_terminated,
+    slow_clients,
+    worker_killed,
+)
+from reliability import reconfigured
+from serve import Server, free_port, poll
+from traffic import BROKEN, CLIENTS, NOT_CONNECTED, Traffic
+
+SECONDS = 2.0
+BATCH = 8
+ANSWERED = {"200", "400", "422"}
+WORKER_DIED = "507 InternalServerException"
+QUEUE_FULL = "503 ServiceUnavailableException"
+
+
+@pytest.fixture(scope="module")
+def endangered(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of these tests' own, whose model `short` has a queue of four."""
+    folder = tmp_path_factory.mktemp("faults")
+    archives = [
+        rewritten(squash_archive, folder / "plain.mar", {}),
+        reconfigured(squash_archive, folder / "short.mar", jobQueueSize=4),
+    ]
+    with Server(archives, free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(endangered: Server) -> Service:
+    return connect(endangered, "plain", good=18, bad=2)
+
+
+def check(report: Report, errors: set[str]) -> None:
+    """Checks that requests failed in no other way than these, and what holds whatever happens."""
+    assert report.wrong == 0
+    assert report.lost == 0
+    assert report.left == []
+    assert report.recovery_seconds is not None
+    assert set(report.errors) == errors
+    assert report.answered > 0
+
+
+def test_worker_killed(service: Service) -> None:
+    killed = service.worker()
+
+    report = worker_killed(service, SECONDS)
+
+    check(report, {WORKER_DIED})
+    # Those that the worker had; those that waited for it are answered by the next one.
+    assert 1 <= report.errors[WORKER_DIED] <= BATCH
+    assert report.messages == {WORKER_DIED: "Worker died."}
+    assert not killed.is_running()
+    assert service.worker() != killed
+
+
+def test_server_stopped(own_archive: Path) -> None:
+    with Server([own_archive], free_port()) as server:
+        report = server_terminated(connect(server, "own", good=7), SECONDS)
+
+    check(report, {BROKEN, NOT_CONNECTED})
+    # One for each client at most: all that comes later is not accepted.
+    assert 1 <= report.errors[BROKEN] <= CLIENTS
+    assert 0 < float(report.figures["seconds_to_stop"]) < 10
+
+
+def test_queue_full(endangered: Server) -> None:
+    short = connect(endangered, "short", good=9, bad=1)
+
+    report = queue_full(short, SECONDS, clients=24)
+
+    check(report, {QUEUE_FULL})
+    assert report.errors[QUEUE_FULL] > 10
+    assert report.recovery_seconds is not None
+    assert report.recovery_seconds < 5
+
+
+def test_slow_clients_hold_nobody_up(service: Service) -> None:
+    report = slow_clients(service, SECONDS, count=12)
+
+    check(report, set())
+    assert report.figures["of_them_answered"] == 12
+    # A machine that others use too: without regard to them, no faster than at a third.
+    assert float(report.figures["rate_during"]) > float(report.figures["rate_before"]) / 3
+
+
+def test_clients_gone(service: Service) -> None:
+    worker = service.worker()
+
+    report = clients_gone(service, SECONDS)
+
+    check(report, set())
+    assert float(report.figures["gone"]) >= 4
+    assert service.worker() == worker
+
+
+def test_no_answer_is_another_requests(service: Service) -> None:
+    with service.traffic() as traffic:
+        wait_for(traffic, 100)
+
+    assert {outcome.kind for outcome in traffic.outcomes} == ANSWERED
+    assert all(outcome.good for outcome in traffic.outcomes)
+
+
+def test_another_requests_answer_would_be_seen(service: Service) -> None:
+    others = [*service.answers[1:], service.answers[0]]
+
+    with Traffic(endpoint(service.server, "plain"), service.questions, others, clients=4) as traffic:
+        wait_for(traffic, 20)
+
+    assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
+
+
+def wait_for(traffic: Traffic, count: int) -> None:
+    assert poll(lambda: len(traffic.outcomes) >= count, timeout=60)
