@@ -73,9 +73,8 @@ def test_worker_killed(service: Service) -> None:
     assert service.worker() != killed
 
 
-def test_server_stopped(own_archive: Path) -> None:
-    with Server([own_archive], free_port()) as server:
-        report = server_terminated(connect(server, "own", good=7), SECONDS)
+def test_server_stopped(service: Service) -> None:
+    report = server_terminated(service, SECONDS)
 
     check(report, {BROKEN, NOT_CONNECTED})
     # One for each client at most: all that comes later is not accepted.

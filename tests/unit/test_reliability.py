@@ -11,7 +11,8 @@ import requests
 
 import faults
 import traffic
-from traffic import BROKEN, NO_ANSWER, NOT_CONNECTED, Answer, Outcome
+import weak_clients
+from traffic import BROKEN, NO_ANSWER, NOT_CONNECTED, Answer, Outcome, Question
 
 DOCUMENT: dict[str, Any] = {
     "predictions": [
@@ -114,3 +115,11 @@ def test_never_recovered() -> None:
 
 def test_memory_per_thousand() -> None:
     assert faults.per_thousand([0, 500, 1000], [100.0, 101.0, 102.0]) == 2.0
+
+
+def test_request_on_the_wire() -> None:
+    asked = Question(b"body", {"Gradcam-Targets": "7"})
+
+    assert weak_clients.message("http://127.0.0.1:80/predictions/mine", asked) == (
+        b"POST /predictions/mine HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 4\r\nGradcam-Targets: 7\r\n\r\nbody"
+    )
