@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from served import rewritten
 
+import faults
 from faults import (
     Report,
     Service,
@@ -25,6 +26,7 @@ from faults import (
 from reliability import reconfigured
 from serve import Server, free_port, poll
 from traffic import BROKEN, CLIENTS, NOT_CONNECTED, Traffic
+from weak_clients import connection
 
 SECONDS = 2.0
 BATCH = 8
@@ -127,6 +129,21 @@ def test_another_requests_answer_would_be_seen(service: Service) -> None:
         wait_for(traffic, 20)
 
     assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
+
+
+def test_what_is_left_would_be_seen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "SETTLE_SECONDS", 0.5)
+    server = service.server
+    before = faults.footprint(server)
+    forgotten = server.directory / "forgotten"
+    forgotten.touch()
+
+    with connection(server.inference_url):
+        left = faults.left_since(server, before)
+    forgotten.unlink()
+
+    assert left == ["1 × connections", "1 × file forgotten"]
+    assert before["process java"] == 1
 
 
 def wait_for(traffic: Traffic, count: int) -> None:

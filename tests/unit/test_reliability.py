@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 import requests
@@ -82,6 +83,18 @@ def test_questions_differ() -> None:
     questions = traffic.make_questions(12, 12)
 
     assert len({(asked.body, *asked.headers.items()) for asked in questions}) == 24
+
+
+def test_questions_with_the_same_answer_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = MagicMock()
+    replies = [Mock(status_code=400, text=text) for text in ("no 1", "no 2", "no 1")]
+    session.return_value.__enter__.return_value.post.side_effect = [*replies[:2], *replies]
+    monkeypatch.setattr(traffic, "session", session)
+    questions = traffic.make_questions(3)
+
+    assert traffic.learn("http://server", questions[:2]) == [Answer(400, "no 1"), Answer(400, "no 2")]
+    with pytest.raises(traffic.Confusable, match="no 1"):
+        traffic.learn("http://server", questions)
 
 
 def test_report() -> None:
