@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import rewritten
 
 import faults
 from faults import (
@@ -17,7 +16,6 @@ from faults import (
     Service,
     clients_gone,
     connect,
-    endpoint,
     queue_full,
     server_terminated,
     slow_clients,
@@ -30,26 +28,18 @@ from weak_clients import connection
 
 SECONDS = 2.0
 BATCH = 8
+QUEUE = 32
 ANSWERED = {"200", "400", "422"}
 WORKER_DIED = "507 InternalServerException"
 QUEUE_FULL = "503 ServiceUnavailableException"
 
 
 @pytest.fixture(scope="module")
-def endangered(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of these tests' own, whose model `short` has a queue of four."""
-    folder = tmp_path_factory.mktemp("faults")
-    archives = [
-        rewritten(squash_archive, folder / "plain.mar", {}),
-        reconfigured(squash_archive, folder / "short.mar", jobQueueSize=4),
-    ]
-    with Server(archives, free_port()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def service(endangered: Server) -> Service:
-    return connect(endangered, "plain", good=18, bad=2)
+def service(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server of these tests' own, whose queue the scenarios' usual clients cannot fill."""
+    archive = reconfigured(squash_archive, tmp_path_factory.mktemp("faults") / "faults.mar", jobQueueSize=QUEUE)
+    with Server([archive], free_port()) as server:
+        yield connect(server, "faults", good=18, bad=2)
 
 
 def check(report: Report, errors: set[str]) -> None:
@@ -84,10 +74,8 @@ def test_server_stopped(service: Service) -> None:
     assert 0 < float(report.figures["seconds_to_stop"]) < 10
 
 
-def test_queue_full(endangered: Server) -> None:
-    short = connect(endangered, "short", good=9, bad=1)
-
-    report = queue_full(short, SECONDS, clients=24)
+def test_queue_full(service: Service) -> None:
+    report = queue_full(service, SECONDS, clients=2 * QUEUE)
 
     check(report, {QUEUE_FULL})
     assert report.errors[QUEUE_FULL] > 10
@@ -125,7 +113,7 @@ def test_no_answer_is_another_requests(service: Service) -> None:
 def test_another_requests_answer_would_be_seen(service: Service) -> None:
     others = [*service.answers[1:], service.answers[0]]
 
-    with Traffic(endpoint(service.server, "plain"), service.questions, others, clients=4) as traffic:
+    with Traffic(service.url, service.questions, others, clients=4) as traffic:
         wait_for(traffic, 20)
 
     assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
