@@ -348,10 +348,9 @@ def _is_deep_tiff(data: bytes) -> bool:
         file = io.BytesIO(data)
         file.seek(directory.next)
         directory.load(file)
-        bits: tuple[int, ...] = directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+        return bool(max(directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 16)
     except Exception:  # not a TIFF, or a broken one: whatever that leads Pillow into
         return False
-    return max(bits) > 16
 
 
 def _cause(error: Exception) -> str:
