@@ -556,55 +556,6 @@ def test_a_tiff_whose_depth_is_no_number(kind: int) -> None:
     assert type(refused(data)) is UndecodableImage
 
 
-# ----------------------------------------------------------------------------- time
-
-
-def of_many_chunks(count: int) -> bytes:
-    """Returns a PNG with empty chunks of no meaning, each of which Pillow's loop reads and drops."""
-    whole = encoded(noise(), "PNG")
-    header_end = 8 + 25
-    return whole[:header_end] + png_chunk(b"abCd", b"") * count + whole[header_end:]
-
-
-def test_a_picture_that_is_made_to_take_for_ever_is_given_up() -> None:
-    hurried = dataclasses.replace(SETTINGS, max_decode_seconds=0.05)
-    before = signal.getsignal(signal.SIGALRM)
-
-    start = time.perf_counter()
-    error = refused(of_many_chunks(400_000), hurried)
-    took = time.perf_counter() - start
-
-    assert (type(error), error.status, error.code) == (TooExpensive, 422, "too_expensive")
-    assert "not decoded in 0.05 s" in str(error)
-    assert took < 0.5
-    # Nothing is left that would interrupt what comes next.
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    assert signal.getsignal(signal.SIGALRM) is before
-    assert np.array_equal(decoded(of_many_chunks(10), hurried), noise())
-
-
-def test_decoding_in_another_thread_has_no_limit() -> None:
-    with ThreadPoolExecutor(1) as pool:
-        data = of_many_chunks(50_000)
-        limited = dataclasses.replace(SETTINGS, max_decode_seconds=0.01)
-        assert np.array_equal(pool.submit(decoded, data, limited).result(), noise())
-
-
-def progressive(scans: int) -> bytes:
-    """Returns a progressive JPEG with its last scan repeated until it has so many."""
-    whole = encoded(smooth(), "JPEG", progressive=True)
-    last = whole.rindex(b"\xff\xda")
-    own = whole.count(b"\xff\xda")
-    return whole[:-2] + whole[last:-2] * (scans - own) + whole[-2:]
-
-
-def test_a_progressive_jpeg_of_too_many_scans_is_refused() -> None:
-    assert decoded(progressive(100)).shape == smooth().shape
-    error = refused(progressive(101))
-    assert (type(error), error.code) == (UndecodableImage, "undecodable_image")
-    assert "101 scans" in str(error)
-
-
 # ----------------------------------------------------------------------------- limits
 
 
