@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import logging
 import os
 import re
 import signal
@@ -462,6 +463,8 @@ def run(service: Service, pictures: Sequence[Picture], options: Options, output:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
+    # What it has to say of a connection that it makes once more is no news to whoever reads the table.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     parser = argument_parser()
     given = parser.parse_args(arguments)
     try:
