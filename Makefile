@@ -4,16 +4,18 @@ PYTHON ?= python3
 MODEL ?= resnet18
 WEIGHTS ?= default
 PORT ?= 8080
+FUZZ ?= 60
+SOAK ?= 300
 
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint lock clean
+.PHONY: help setup demo serve test lint fuzz reliability lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) PYTHON=$(PYTHON)"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) runtime demo timm dev
@@ -36,6 +38,14 @@ lint: ## ruff and mypy
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+
+fuzz: ## a minute of fuzzing the decoder and the parser; FUZZ=600 for more
+	@$(ENVIRONMENT) runtime dev fuzz
+	@$(VENV)/python tests/fuzz_decode.py --seconds $(FUZZ)
+
+reliability: ## break a real server under load in eight ways, then soak it for SOAK seconds
+	@$(ENVIRONMENT) runtime demo
+	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
 
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \

@@ -136,6 +136,10 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             self._record("gradcam_maps_without_evidence_total", without, "count", MetricTypes.COUNTER)
         self.context.set_response_status(code=reply.status, phrase=reply.phrase, idx=index)
         self.context.set_response_content_type(index, reply.content_type)
+        if wire.is_grpc(self.context.get_all_request_header(index)):
+            # Of gRPC's StreamPredictions, which the handler cannot tell from Predictions, TorchServe expects to hear
+            # that there is no more to come; otherwise it ends the worker. HTTP it would answer without a status.
+            self.context.set_response_header(index, "ts_stream_next", "false")
         return reply.body
 
     def _record_refusal(self, error: RequestError, index: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import logging
 import os
 import re
 import signal
@@ -38,13 +39,15 @@ OUTPUT = Path("build/overlays")
 # Several requests at once, so that the server has something to batch.
 IN_FLIGHT = 8
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 120
-# 503 is TorchServe's "queue full" and "no worker yet": both pass. Whatever else fails would fail again.
+# Nothing on the server changes with a request, so it may be sent again. 503 is TorchServe's "queue full" and "no worker
+# yet", 500 and 507 are "Worker died.", with whatever else was in its batch, and a server that goes away breaks
+# connections: all of these pass, a dead worker within 15 s. Whatever else fails would fail again.
 RETRIES = Retry(
     total=None,
     connect=0,
-    read=False,
-    status=5,
-    status_forcelist={503},
+    read=1,
+    status=6,
+    status_forcelist={500, 503, 507},
     allowed_methods={"POST"},
     backoff_factor=0.5,
     raise_on_status=False,
@@ -460,6 +463,8 @@ def run(service: Service, pictures: Sequence[Picture], options: Options, output:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line."""
+    # What it has to say of a connection that it makes once more is no news to whoever reads the table.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     parser = argument_parser()
     given = parser.parse_args(arguments)
     try:

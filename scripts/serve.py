@@ -175,6 +175,29 @@ class Server:
         (version,) = response.json()
         return [worker["pid"] for worker in version["workers"] if worker["status"] == "READY"]
 
+    def processes(self) -> list[psutil.Process]:
+        """Returns the living processes of the server's group: launcher, Java and workers."""
+        assert self._process is not None
+        group = []
+        for process in psutil.process_iter():
+            try:
+                if os.getpgid(process.pid) == self._process.pid and is_alive(process):
+                    group.append(process)
+            except ProcessLookupError:
+                continue
+        return group
+
+    def java(self) -> psutil.Process:
+        """Returns TorchServe's frontend."""
+        (java,) = (process for process in self.processes() if JAVA_CLASS in command_line(process))
+        return java
+
+    @property
+    def directory(self) -> Path:
+        """The temporary directory of a server that runs, which has all that it writes but kept logs."""
+        assert self._directory is not None
+        return Path(self._directory.name)
+
     def stop(self) -> None:
         """Stops the server and its workers and removes what they wrote; does nothing if none runs.
 
@@ -272,7 +295,7 @@ class Server:
         # The launcher first, which only waits for Java: it might be about to start it.
         self._process.kill()
         self._process.wait()
-        java = [process for process in self._group() if JAVA_CLASS in command_line(process)]
+        java = [process for process in self.processes() if JAVA_CLASS in command_line(process)]
         for process in java:
             process.terminate()
         poll(lambda: not any(is_alive(process) for process in java), STOP_TIMEOUT)
@@ -282,13 +305,13 @@ class Server:
         if self._process is None:
             return
         if not poll(self._kill_group, STOP_TIMEOUT):
-            pids = ", ".join(str(process.pid) for process in self._group())
+            pids = ", ".join(str(process.pid) for process in self.processes())
             raise ServerError(f"could not be killed: process {pids}")
         self._process.wait()
 
     def _kill_group(self) -> bool:
         """Kills every process of the group there is now, and tells whether there was none."""
-        group = self._group()
+        group = self.processes()
         for process in group:
             try:
                 process.kill()
@@ -305,18 +328,6 @@ class Server:
         if self._directory is not None:
             self._directory.cleanup()
         self._directory = None
-
-    def _group(self) -> list[psutil.Process]:
-        """Returns the living processes of the server's group: launcher, Java and workers."""
-        assert self._process is not None
-        group = []
-        for process in psutil.process_iter():
-            try:
-                if os.getpgid(process.pid) == self._process.pid and is_alive(process):
-                    group.append(process)
-            except ProcessLookupError:
-                continue
-        return group
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import resource
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +50,24 @@ CROP_MARGIN = 4096
 
 # A progressive JPEG has about ten scans. Each goes over all pixels, however few its bytes.
 MAX_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
+START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
+# Not the bytes that stand for a 0xff among the pixels, nor what parts these (RST).
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
-# The model's own limit on pixels replaces Pillow's, which knows neither the model nor a clear message.
-Image.MAX_IMAGE_PIXELS = None
+# A TIFF has a strip a row at most, or tiles. Of each the decoder starts anew, and that is not to be interrupted.
+MAX_SEGMENTS = 100_000
+# They may lie on one another, as blank ones do. The decoder copies each in whole.
+MAX_OVERLAP = 10
+TILE_BYTE_COUNTS = 325
+
+# What decoding takes at most: measured, 17 bytes a pixel for WebP, whose canvas is there twice, 15 for a progressive
+# JPEG of four inks that is turned. And the file's own bytes, some times over.
+BYTES_PER_PIXEL = 24
+SPARE_BYTES = 256 * 2**20
+
+# Pillow's own limit: it refuses a picture of more than twice as many pixels, in places where it would have taken the
+# memory before anybody could look at the size.
+PILLOWS_SHARE = 2
 
 
 # ----------------------------------------------------------------------------- geometry
@@ -131,23 +148,31 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
     become the upper 8.
 
     Raises:
-        TooLarge: more bytes or pixels than the settings allow; read from the header, before decoding.
+        TooLarge: more bytes or pixels than the settings allow, read from the header before decoding; or it takes
+            more memory than so many pixels need.
         TooExpensive: it takes longer than the settings allow.
         UnsupportedImage: a picture of another kind.
         UndecodableImage: not a picture, or a broken one.
     """
     if len(data) > settings.max_image_bytes:
         raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
+    with warnings.catch_warnings():
+        # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
+        warnings.simplefilter("ignore")
+        return _decoded(data, settings)
+
+
+def _decoded(data: bytes, settings: Settings) -> Image.Image:
     try:
-        with _time_limit(settings.max_decode_seconds), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_pixels(image, settings)
-            _check_scans(image, data)
-            image.load()
-            return _to_rgb(_upright(image))
+        with _time_limit(settings.max_decode_seconds), _memory_limit(settings):
+            return _opened(data, settings)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
         raise _not_a_picture(data) from error
+    except Image.DecompressionBombError as error:
+        most = settings.max_image_pixels
+        raise TooLarge(f"the picture has more than {PILLOWS_SHARE * most:,} pixels, the limit is {most:,}") from error
     except MemoryError as error:
         logger.error("no memory to decode a picture of %d bytes", len(data))
         raise TooLarge("there is no memory for a picture of so many pixels; send a smaller one") from error
@@ -155,6 +180,16 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
         # Pillow's decoders raise whatever hostile bytes lead them into (ValueError, struct.error, SyntaxError …).
         logger.info("undecodable picture of %d bytes: %s: %s", len(data), type(error).__name__, error)
         raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
+
+
+def _opened(data: bytes, settings: Settings) -> Image.Image:
+    Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_pixels(image, settings)
+        _check_scans(image, data)
+        _check_segments(image, data)
+        image.load()
+        return _to_rgb(_upright(image))
 
 
 @contextmanager
@@ -182,9 +217,59 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
+@contextmanager
+def _memory_limit(settings: Settings) -> Iterator[None]:
+    """Lets Pillow take no more memory than a picture of the most pixels needs.
+
+    Some files take much more: a TIFF of one pixel may have it in a tile of 40,000 × 40,000. The limit is the process's:
+    where several threads decode, there is none.
+
+    Raises:
+        MemoryError: more is asked for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = _address_space() + BYTES_PER_PIXEL * settings.max_image_pixels + SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *(known for known in (soft, hard) if known >= 0)]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int:
+    """Returns how many bytes the process has mapped."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
 def _check_scans(image: Image.Image, data: bytes) -> None:
-    if image.format in ("JPEG", "MPO") and (scans := data.count(START_OF_SCAN)) > MAX_SCANS:
+    if image.format in ("JPEG", "MPO") and (scans := _scans(data)) > MAX_SCANS:
         raise UndecodableImage(f"the picture has {scans:,} scans, more than any program writes; {SUPPORTED}")
+
+
+def _scans(data: bytes) -> int:
+    """Counts a JPEG's scans, but not those of its thumbnail, nor what only looks like one in a film behind it."""
+    scans, position = 0, 2
+    while (marker := MARKER.search(data, position)) and marker[1] != END_OF_IMAGE:
+        scans += marker[1] == START_OF_SCAN
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return scans
+
+
+def _check_segments(image: Image.Image, data: bytes) -> None:
+    tags = getattr(image, "tag_v2", {})
+    segments = max(len(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS))
+    if segments > MAX_SEGMENTS:
+        raise UndecodableImage(f"the picture is in {segments:,} pieces, more than any program writes; {SUPPORTED}")
+    claimed = max(sum(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TILE_BYTE_COUNTS))
+    if claimed > MAX_OVERLAP * len(data):
+        raise UndecodableImage(
+            f"the picture is truncated or corrupt (its pieces have {claimed:,} bytes, the file has {len(data):,}); "
+            f"{SUPPORTED}"
+        )
 
 
 def _check_pixels(image: Image.Image, settings: Settings) -> None:
@@ -263,10 +348,9 @@ def _is_deep_tiff(data: bytes) -> bool:
         file = io.BytesIO(data)
         file.seek(directory.next)
         directory.load(file)
-        bits: tuple[int, ...] = directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+        return bool(max(directory.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 16)
     except Exception:  # not a TIFF, or a broken one: whatever that leads Pillow into
         return False
-    return max(bits) > 16
 
 
 def _cause(error: Exception) -> str:

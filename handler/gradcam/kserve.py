@@ -15,6 +15,7 @@ from typing import Any
 from gradcam import plain
 from gradcam.errors import InvalidRequest, RequestError, TooMany, near_names, shown
 from gradcam.message import Explanation, Message, Reply, Request, Result
+from gradcam.options import merged, whole
 
 Results = Sequence[Result | RequestError]
 Tensor = dict[str, Any]
@@ -47,7 +48,7 @@ def read_v1(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     if not isinstance(instances, list) or not instances:
         raise InvalidRequest(f'instances must be a list of {{"image": "<base64>", …}}, not {shown(instances)}')
     _check_count(len(instances), max_instances)
-    defaults = {**defaults, **_parameters(body)}
+    defaults = merged(defaults, _parameters(body))
     return Message([_instance(instance, defaults, len(instances)) for instance in instances], partial(_v1, explain))
 
 
@@ -90,13 +91,29 @@ def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
         TooMany: there are more pictures.
     """
     _check_members(body, V2_MEMBERS)
+    reply = partial(_v2, model, _id(body), _wanted(body))
+    return Message(_pictures(body, merged(defaults, _parameters(body)), max_instances), reply)
+
+
+def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) -> Message:
+    """Reads what TorchServe makes of a call of gRPC's `ModelInfer`: V2's JSON, without parameters and outputs.
+
+    Its reply is never anything but tensors: TorchServe translates them back, and ends the worker where it cannot.
+    """
+    reply = partial(_model_infer, model, str(body.get("id", "")))
+    try:
+        return Message(_pictures(body, {}, max_instances), reply)
+    except RequestError as error:
+        return Message([error], reply)
+
+
+def _pictures(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int) -> list[Request | RequestError]:
     tensor = _tensor(body["inputs"])
     pictures = list(_flat(tensor["data"]))
     _check_count(len(pictures), max_instances)
     _check_shape(tensor.get("shape"), len(pictures))
-    defaults = {**defaults, **_parameters(body), **_parameters(tensor)}
-    reply = partial(_v2, model, _id(body), _wanted(body))
-    return Message([_instance({INPUT: picture}, defaults, len(pictures)) for picture in pictures], reply)
+    defaults = merged(defaults, _parameters(tensor))
+    return [_instance({INPUT: picture}, defaults, len(pictures)) for picture in pictures]
 
 
 def _tensor(inputs: Any) -> Mapping[str, Any]:
@@ -123,9 +140,9 @@ def _flat(data: list[Any]) -> Iterator[Any]:
 
 
 def _check_shape(shape: Any, count: int) -> None:
-    sizes = shape if isinstance(shape, list) else []
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
-    if not 0 < len(sizes) <= MOST_DIMENSIONS or not whole or math.prod(sizes) != count:
+    sizes = [whole(size) for size in shape] if isinstance(shape, list) else []
+    fit = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
+    if not 0 < len(sizes) <= MOST_DIMENSIONS or not fit or math.prod(sizes) != count:
         raise InvalidRequest(f"the input's shape must be [{count}], for there are {count} pictures, not {shown(shape)}")
 
 
@@ -144,7 +161,7 @@ def _wanted(body: Mapping[str, Any]) -> list[str]:
     names: list[Any] = [output.get("name") if isinstance(output, Mapping) else None for output in outputs]
     for name in names:
         if not isinstance(name, str) or name not in OUTPUTS:
-            near = near_names(str(name), OUTPUTS)
+            near = near_names(name, OUTPUTS) if isinstance(name, str) else ""
             raise InvalidRequest(f"{shown(name)} is not an output{near} (outputs are {', '.join(OUTPUTS)})")
     return names
 
@@ -153,16 +170,28 @@ def _v2(model: Model, identifier: str | None, wanted: list[str], results: Result
     errors = _errors(results)
     if len(errors) == len(results):
         return replace(plain.refusal(errors[0]), errors=errors)
-    answered = next(result for result in results if isinstance(result, Result))
-    made = {name: make(results, answered) for name, make in OUTPUTS.items() if name in (wanted or OUTPUTS)}
-    said = {
+    return Reply(200, "OK", plain.JSON, plain.to_json(_tensors(model, identifier, wanted, results)), errors)
+
+
+def _model_infer(model: Model, identifier: str, results: Results) -> Reply:
+    said = _tensors(model, identifier, [], results)
+    return Reply(200, "OK", plain.JSON, plain.to_json(said), _errors(results))
+
+
+def _tensors(model: Model, identifier: str | None, wanted: list[str], results: Results) -> dict[str, Any]:
+    answered = next((result for result in results if isinstance(result, Result)), None)
+    made = (
+        {"error": _error(results)}
+        if answered is None
+        else {name: make(results, answered) for name, make in OUTPUTS.items() if name in (wanted or OUTPUTS)}
+    )
+    return {
         "model_name": model.name,
         "model_version": model.version,
         **({} if identifier is None else {"id": identifier}),
-        "parameters": {"method": answered.method, "layer": ",".join(answered.layers)},
+        **({} if answered is None else {"parameters": {"method": answered.method, "layer": ",".join(answered.layers)}}),
         "outputs": [{"name": name, **tensor} for name, tensor in made.items() if tensor is not None],
     }
-    return Reply(200, "OK", plain.JSON, plain.to_json(said), errors)
 
 
 # What stands in the place of a picture that failed has the shape of the answered ones': a tensor has no holes.
@@ -225,7 +254,7 @@ def _overlay(results: Results, answered: Result) -> Tensor | None:
     return make(results, answered)
 
 
-def _error(results: Results, _: Result) -> Tensor | None:
+def _error(results: Results, _: Result | None = None) -> Tensor | None:
     """Returns, where any picture failed, why: the JSON of the error, empty for those that did not."""
     if not any(isinstance(result, RequestError) for result in results):
         return None

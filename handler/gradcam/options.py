@@ -46,7 +46,7 @@ def read(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     Raises:
         InvalidOption: an option that does not exist, or a value that it cannot take.
     """
-    given = {**_not_replaced(defaults or {}, given), **given}
+    given = merged(defaults or {}, given)
     for name in given:
         if name not in READERS:
             raise InvalidOption(
@@ -57,10 +57,10 @@ def read(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     return Options(**{name: READERS[name](name, _text(name, value)) for name, value in given.items()})
 
 
-def _not_replaced(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults without what excludes an option that is given."""
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options given, and the defaults that they neither replace nor exclude."""
     excluded = {EXCLUSIVE[name] for name in given if name in EXCLUSIVE}
-    return {name: value for name, value in defaults.items() if name not in excluded}
+    return {**{name: value for name, value in defaults.items() if name not in excluded}, **given}
 
 
 def _text(name: str, value: Any) -> Any:
@@ -73,8 +73,13 @@ def _text(name: str, value: Any) -> Any:
         raise InvalidOption(f"{name} must be UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
+def whole(value: Any) -> Any:
+    """Returns a number without a fraction as a whole one: JSON knows no difference between 5 and 5.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _count(name: str, value: Any, minimum: int) -> int:
-    number = value
+    number = whole(value)
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
@@ -105,8 +110,9 @@ def _targets(name: str, value: Any) -> tuple[int | str, ...]:
 
 
 def _target(name: str, entry: Any) -> int | str:
-    if isinstance(entry, int) and not isinstance(entry, bool):
-        return entry
+    index = whole(entry)
+    if isinstance(index, int) and not isinstance(index, bool):
+        return index
     if not isinstance(entry, str) or not entry.strip():
         raise InvalidOption(f"{name} must be indices or labels, such as 281 or 'tabby', not {shown(entry)}")
     label = entry.strip()

@@ -32,6 +32,8 @@ def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int
     }
     try:
         body = _json(row, lowered)
+        if body is not None and is_grpc(headers) and "inputs" in body:
+            return kserve.read_model_infer(body, max_instances, model)
         if body is not None and "instances" in body:
             return kserve.read_v1(body, defaults, max_instances, explain=lowered.get("explain", "").lower() == "true")
         if body is not None and "inputs" in body:
@@ -46,13 +48,17 @@ def render(message: Message, results: Sequence[Result | RequestError], max_bytes
     reply = message.reply(results)
     if len(reply.body) <= max_bytes:
         return reply
-    return plain.refusal(
-        TooLarge(
-            f"the answer has {len(reply.body):,} bytes, the limit is {max_bytes:,}; ask for fewer classes, "
-            "a jpeg overlay or none, or send fewer pictures at once",
-            "answer_too_large",
-        )
+    error = TooLarge(
+        f"the answer has {len(reply.body):,} bytes, the limit is {max_bytes:,}; ask for fewer classes, "
+        "a jpeg overlay or none, or send fewer pictures at once",
+        "answer_too_large",
     )
+    return message.reply([error] * len(results))
+
+
+def is_grpc(headers: Mapping[str, Any]) -> bool:
+    """Tells whether a request came over gRPC: HTTP always has headers, gRPC only mappings of its inputs."""
+    return not any(isinstance(value, str) for value in headers.values())
 
 
 def _json(row: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any] | None:

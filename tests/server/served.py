@@ -32,6 +32,9 @@ PROBABILITY_TOLERANCE = 2e-6
 # So long the model `batched` holds a batch back until eight requests are there.
 BATCH_SECONDS = 30
 
+# The longest answer of that model; of the others it is 64 MiB.
+RESPONSE_BYTES = 2**20
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -87,6 +90,12 @@ class Model:
         """Sends the picture's bytes as they are, options as headers, and reads the answer."""
         headers = {f"Gradcam-{name}": str(value) for name, value in options.items()}
         return document(self.post(Call(body, headers)))
+
+    def post_json(self, path: str, body: Any, **headers: str) -> requests.Response:
+        """Sends JSON to any path of the inference API, such as KServe's."""
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.post(f"{self.server.inference_url}{path}", json=body, headers=headers, timeout=60)
 
     def post_together(self, calls: Sequence[Call]) -> list[requests.Response]:
         """Sends requests at the same time; the answers come in the order of the calls."""
@@ -211,6 +220,66 @@ def check_overlay(drawn: Pixels, pixels: Pixels, heatmap: NDArray[np.float32], r
     outside = np.ones(pixels.shape[:2], bool)
     outside[inside] = False
     assert (drawn[outside] == pixels[outside]).all()
+
+
+def check_tensors(
+    tensors: dict[str, dict[str, Any]],
+    model: Model,
+    pictures: Sequence[Pixels],
+    targets: list[int] | int = 1,
+    topk: int = 5,
+) -> None:
+    """Compares the outputs of KServe's V2 protocol with the tutorial's on the same pictures.
+
+    Args:
+        tensors: by name, as JSON has them.
+        model: that gave them.
+        pictures: as sent, RGB, (H, W, 3).
+        targets: the explained classes, or how many of the most probable ones.
+        topk: how many classes are predicted.
+    """
+    n, t = len(pictures), targets if isinstance(targets, int) else len(targets)
+    arrays = {name: np.asarray(tensor["data"]).reshape(tensor["shape"]) for name, tensor in tensors.items()}
+    kinds = {name: (tensor["datatype"], tensor["shape"]) for name, tensor in tensors.items()}
+    assert kinds == {
+        "index": ("INT64", [n, topk]),
+        "label": ("BYTES", [n, topk]),
+        "probability": ("FP32", [n, topk]),
+        "target": ("INT64", [n, t]),
+        "evidence": ("BOOL", [n, t]),
+        "peak": ("INT64", [n, t, 2]),
+        "heatmap": ("FP32", [n, t, 7, 7]),
+        "region": ("INT64", [n, 4]),
+    }
+    rows = {name: array.tolist() for name, array in arrays.items()}
+    for number, pixels in enumerate(pictures):
+        height, width = pixels.shape[:2]
+        predictions = [
+            {"index": index, "label": label, "probability": probability}
+            for index, label, probability in zip(
+                rows["index"][number], rows["label"][number], rows["probability"][number], strict=True
+            )
+        ]
+        expected = model.expected(pixels, rows["target"][number])
+        explanations = [
+            {
+                "index": target,
+                "label": model.labels[target],
+                "probability": float(expected.probabilities[target]),
+                "evidence": rows["evidence"][number][position],
+                "heatmap": rows["heatmap"][number][position],
+                "peak": None if rows["peak"][number][position] == [-1, -1] else rows["peak"][number][position],
+            }
+            for position, target in enumerate(rows["target"][number])
+        ]
+        answer = {
+            "predictions": predictions,
+            "explanations": explanations,
+            "method": "gradcam",
+            "layer": oracles.target_layer(model.network),
+            "image": {"width": width, "height": height, "region": rows["region"][number]},
+        }
+        check(answer, model, pixels, targets, topk)
 
 
 # ----------------------------------------------------------------------------- pictures

@@ -95,7 +95,10 @@ def test_command(command: str, port: str) -> None:
     elif METRICS_PORT in command:
         assert "gradcam_trunk_seconds_count" in done.stdout
     elif command.startswith("curl"):
-        assert json.loads(done.stdout)["explanations"][0]["evidence"] is True
+        answer = json.loads(done.stdout)
+        if "/v1/models/" in command:
+            (answer,) = answer["predictions"]
+        assert answer["explanations"][0]["evidence"] is True
 
 
 def test_the_answer_is_the_one_that_is_shown(port: str) -> None:

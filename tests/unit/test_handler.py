@@ -98,7 +98,7 @@ class Served:
         return json.loads(self.bodies[index])
 
 
-def serve(handler: GradCAMHandler, *requests: tuple[Mapping[str, Any], Mapping[str, str]]) -> Served:
+def serve(handler: GradCAMHandler, *requests: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Served:
     """Sends rows, each with its headers, through `handle` as the worker does."""
     context = Context("resnet18", "", {}, len(requests), None, "0.12.0", metrics=Metrics())
     context.request_ids = {index: f"request-{index}" for index in range(len(requests))}
@@ -186,6 +186,21 @@ def test_a_batch_of_8_equals_8_singles(handler: GradCAMHandler) -> None:
         for mine, other in zip(ours["explanations"], alone["explanations"], strict=True):
             np.testing.assert_allclose(mine["heatmap"], other["heatmap"], rtol=0, atol=1e-5)
             np.testing.assert_allclose(mine["probability"], other["probability"], rtol=1e-4)
+
+
+def test_grpc_hears_that_no_more_is_to_come(handler: GradCAMHandler) -> None:
+    """Without the header, a call of StreamPredictions makes TorchServe end the worker; with it, HTTP has no status."""
+    headers = {"data": {"content-type": ""}}
+
+    served = serve(
+        handler,
+        ({"data": bytearray(encoded(1))}, headers),
+        ({"data": bytearray(encoded(1))}, {**headers, "Host": "localhost"}),
+        ({"data": bytearray(b"not a picture")}, headers),
+    )
+
+    said = [served.context.get_response_headers(index).get("ts_stream_next") for index in range(3)]
+    assert said == ["false", None, "false"]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -20,7 +20,7 @@ KNOWS = {
     "options": {"errors"},
     "message": {"errors", "images", "options"},
     "plain": {"errors", "message", "options"},
-    "kserve": {"errors", "message", "plain"},
+    "kserve": {"errors", "message", "options", "plain"},
     "wire": {"errors", "kserve", "message", "plain"},
     "overlay": {"errors", "images", "options"},
     "network": {"errors", "layout"},

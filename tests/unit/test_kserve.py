@@ -20,11 +20,12 @@ from gradcam.options import Options
 PICTURES = [b"\x89PNG one", b"\xff\xd8 two", b"RIFF three"]
 BASE64 = [base64.b64encode(picture).decode() for picture in PICTURES]
 MOST = 4
+HTTP = {"Content-Type": "application/json"}  # it always has headers, gRPC has none
 NO_LIMIT = 10**9
 
 
 def parse(body: Any, headers: dict[str, Any] | None = None) -> Message:
-    return wire.parse({"body": body}, headers or {}, MOST, Model("hats", "2.0"))
+    return wire.parse({"body": body}, HTTP | (headers or {}), MOST, Model("hats", "2.0"))
 
 
 def requests(body: Any, headers: dict[str, Any] | None = None) -> list[Request]:
@@ -87,6 +88,22 @@ def test_v1_options_are_the_instances_or_for_all() -> None:
     assert first.options == Options(topk=3, explain=2, heatmap="none")
     # The classes that it names take the place of the two for all.
     assert second.options == Options(topk=2, targets=(7,), heatmap="none")
+
+
+def test_parameters_exclude_what_headers_say() -> None:
+    headers = {"Gradcam-Explain": "2"}
+
+    (of_v1,) = requests({"instances": [BASE64[0]], "parameters": {"targets": [7]}}, headers)
+    (of_v2,) = requests(infer(BASE64[0], parameters={"targets": [7]}), headers)
+
+    assert of_v1.options == of_v2.options == Options(targets=(7,))
+
+
+def test_parameters_of_the_tensor_exclude_those_of_the_message() -> None:
+    body = infer(BASE64[0], parameters={"targets": [7]})
+    body["inputs"][0]["parameters"] = {"explain": 2}
+
+    assert requests(body)[0].options == Options(explain=2)
 
 
 def test_v1_accept_does_not_decide() -> None:
@@ -175,6 +192,7 @@ def test_v2_has_a_tensor_of_pictures() -> None:
 
     assert requests(infer(*BASE64, parameters={"topk": 2})) == expected
     assert requests(infer(*([data] for data in BASE64), shape=[3, 1]), {"Gradcam-Topk": "2"}) == expected
+    assert requests(infer(*BASE64, shape=[3.0], parameters={"topk": 2.0})) == expected
     of_tensor = infer(*BASE64, parameters={"topk": 1})
     of_tensor["inputs"][0]["parameters"] = {"topk": 2}
     assert requests(of_tensor) == expected
@@ -321,6 +339,96 @@ def test_v2_in_binary_is_refused_by_name() -> None:
     error = refused(b'{"inputs": []}\x00\x01', {"Inference-Header-Content-Length": "14"})
     assert error.code == "invalid_request"
     assert "tensors in binary are not supported" in str(error)
+
+
+# ----------------------------------------------------------------------------- gRPC's ModelInfer
+
+# As TorchServe hands a call on, with what it knows of the content as the only header.
+GRPC = {"body": {"content-type": "application/json"}}
+
+
+def call(*tensors: Any) -> Message:
+    body = {"id": "", "model_name": "hats", "inputs": list(tensors)}
+    return wire.parse({"body": body}, GRPC, MOST, Model("hats", "2.0"))
+
+
+def tensors_of(reply: Reply) -> dict[str, Any]:
+    """Checks what TorchServe needs to translate a reply, without which it ends the worker."""
+    said = json.loads(str(reply.body))
+    assert (reply.status, reply.content_type) == (200, "application/json")
+    assert (said["id"], said["model_name"], said["model_version"]) == ("", "hats", "2.0")
+    return outputs(said)
+
+
+def test_model_infer_answers_in_tensors() -> None:
+    tensor = infer(*BASE64[:2])["inputs"][0]
+    message = call(tensor)
+    first, second = message.requests
+    assert [first, second] == [Request(picture, Options(), companions=2) for picture in PICTURES[:2]]
+    assert isinstance(first, Request)
+
+    named = tensors_of(wire.render(message, [hats(first), UNKNOWN], NO_LIMIT))
+
+    over_http = answer(infer(*BASE64[:2]), hats(first), UNKNOWN)[1]
+    assert named == outputs(over_http)
+    assert named["label"]["data"] == ["cowboy hat", "tabby", "", ""]
+
+
+def test_model_infer_says_in_a_tensor_that_every_picture_failed() -> None:
+    message = call(infer(*BASE64[:2])["inputs"][0])
+
+    reply = wire.render(message, [NOT_A_PICTURE, UNKNOWN], NO_LIMIT)
+
+    named = tensors_of(reply)
+    assert reply.errors == (NOT_A_PICTURE, UNKNOWN)
+    assert list(named) == ["error"]
+    assert (named["error"]["datatype"], named["error"]["shape"]) == ("BYTES", [2])
+    assert [json.loads(entry)["error"]["code"] for entry in named["error"]["data"]] == [
+        "undecodable_image",
+        "unknown_class",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "code"),
+    [
+        ([], "invalid_request"),
+        ([TENSOR, TENSOR], "invalid_request"),
+        ([{"name": "image", "shape": [1], "datatype": "NONE"}], "invalid_request"),
+        ([{**TENSOR, "shape": [7]}], "invalid_request"),
+        ([{**TENSOR, "shape": [5], "data": BASE64[:1] * 5}], "too_many_instances"),
+    ],
+    ids=str,
+)
+def test_model_infer_refuses_in_a_tensor(tensors: list[Any], code: str) -> None:
+    message = call(*tensors)
+    (error,) = message.requests
+    assert isinstance(error, RequestError)
+
+    named = tensors_of(wire.render(message, [error], NO_LIMIT))
+
+    (said,) = named["error"]["data"]
+    assert json.loads(said)["error"]["code"] == code
+
+
+def test_model_infer_says_in_a_tensor_that_the_answer_is_too_large() -> None:
+    message = call(TENSOR)
+    (request,) = message.requests
+    assert isinstance(request, Request)
+
+    named = tensors_of(wire.render(message, [hats(request)], 500))
+
+    (said,) = named["error"]["data"]
+    assert json.loads(said)["error"]["code"] == "answer_too_large"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({}, True), (GRPC, True), ({**GRPC, "Host": "localhost"}, False), ({"content-length": "1"}, False)],
+    ids=str,
+)
+def test_what_came_over_grpc(headers: dict[str, Any], expected: bool) -> None:
+    assert wire.is_grpc(headers) is expected
 
 
 # ----------------------------------------------------------------------------- size

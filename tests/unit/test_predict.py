@@ -349,10 +349,13 @@ def test_overlays_are_not_kept_in_memory(server: Server) -> None:
     assert [entry.overlay for entry in result.answer.explanations] == [b""]
 
 
-def test_overloaded_server_is_asked_again(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("status", "message"), [(503, "Queue full."), (500, "Worker died."), (507, "Worker died.")], ids=str
+)
+def test_what_passes_is_asked_again(server: Server, status: int, message: str) -> None:
     def reply(request: Request) -> Reply:
-        busy = 503, {"code": 503, "type": "ServiceUnavailableException", "message": "Queue full."}
-        return busy if len(server.requests) < 4 else (200, answer(explained(CAT, b"overlay")))
+        failed = status, {"code": status, "type": "SomeException", "message": message}
+        return failed if len(server.requests) < 4 else (200, answer(explained(CAT, b"overlay")))
 
     server.reply = reply
     write("cat.jpg")
@@ -364,8 +367,20 @@ def test_server_that_stays_overloaded_is_reported(server: Server, capsys: pytest
     server.reply = lambda request: (503, {"code": 503, "type": "ServiceUnavailableException", "message": "Full."})
     write("cat.jpg")
     assert predict.main(["cat.jpg", "--url", server.url]) == 1
-    assert len(server.requests) == 1 + 5
+    assert len(server.requests) == 1 + 6
     assert "│ ServiceUnavailableException: Full. │" in capsys.readouterr().out
+
+
+def test_a_connection_that_breaks_is_made_once_more(server: Server) -> None:
+    def reply(request: Request) -> Reply:
+        if len(server.requests) == 1:
+            raise ConnectionAbortedError
+        return 200, answer(explained(CAT, b"overlay"))
+
+    server.reply = reply
+    write("cat.jpg")
+    assert predict.main(["cat.jpg", "--url", server.url]) == 0
+    assert len(server.requests) == 2
 
 
 def test_refused_picture_is_not_sent_again(server: Server) -> None:
@@ -431,7 +446,7 @@ def test_connection_that_breaks_off_fails_alone(server: Server, capsys: pytest.C
     output = capsys.readouterr().out
     assert "│ in/1.jpg │ no answer from the server: " in output
     assert "│ in/2.jpg │ 281 tabby " in output
-    assert len(server.requests) == 2
+    assert len(server.requests) == 3
 
 
 def test_what_was_answered_before_the_server_went_is_shown(

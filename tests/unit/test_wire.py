@@ -184,7 +184,7 @@ def test_a_field_goes_before_a_header() -> None:
 # ----------------------------------------------------------------------------- options
 
 
-@pytest.mark.parametrize("value", [3, "3", b"3", " 3 ", "003", bytearray(b"3")], ids=repr)
+@pytest.mark.parametrize("value", [3, 3.0, "3", b"3", " 3 ", "003", bytearray(b"3")], ids=repr)
 def test_counts(value: Any) -> None:
     assert options(topk=value).topk == 3
     assert options(explain=value).explain == 3
@@ -201,7 +201,7 @@ def test_a_huge_count_is_left_to_the_model_to_refuse() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [0, -1, "0", "-1", 2.0, "2.0", "", " ", "x", None, True, False, [1], {}, math.nan, math.inf, "٣", b"1e3"],
+    [0, -1, "0", "-1", 2.5, "2.0", "", " ", "x", None, True, False, [1], {}, math.nan, math.inf, "٣", b"1e3"],
     ids=repr,
 )
 def test_what_topk_cannot_be(value: Any) -> None:
@@ -209,7 +209,7 @@ def test_what_topk_cannot_be(value: Any) -> None:
     assert refused_option(topk=value) == f"topk must be a whole number from 1 on, not {shown!r}"
 
 
-@pytest.mark.parametrize("value", [-1, "-1", 0.0, True, None, "none", "9" * 10], ids=repr)
+@pytest.mark.parametrize("value", [-1, "-1", 0.5, True, None, "none", "9" * 10], ids=repr)
 def test_what_explain_cannot_be(value: Any) -> None:
     assert refused_option(explain=value) == f"explain must be a whole number from 0 on, not {value!r}"
 
@@ -218,6 +218,7 @@ def test_what_explain_cannot_be(value: Any) -> None:
     ("value", "expected"),
     [
         (281, (281,)),
+        ([281.0], (281,)),
         ("281", (281,)),
         (b"281,285", (281, 285)),
         ([281, "285", "tabby"], (281, 285, "tabby")),
@@ -249,7 +250,7 @@ def test_targets(value: Any, expected: tuple[int | str, ...]) -> None:
         ("1,", "''"),
         ([""], "''"),
         (["  "], "'  '"),
-        (1.0, "1.0"),
+        (1.5, "1.5"),
         (True, "True"),
         (None, "None"),
         ([[1]], "[1]"),
