@@ -5,6 +5,7 @@ MODEL ?= resnet18
 WEIGHTS ?= default
 PORT ?= 8080
 FUZZ ?= 60
+ENGINE ?= auto
 SOAK ?= 300
 
 VENV := .venv/bin
@@ -15,7 +16,7 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) runtime demo timm dev
@@ -25,12 +26,12 @@ demo: ## everything once: environment, weights, archive, server, one photograph 
 	@$(VENV)/python scripts/demo.py --weights $(WEIGHTS)
 
 serve: ## build the archive if needed and serve it in the foreground; Ctrl-C stops
-	@$(ENVIRONMENT) runtime demo
-	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --if-needed
+	@$(ENVIRONMENT) runtime demo $(filter openvino,$(ENGINE))
+	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --engine $(ENGINE) --if-needed
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo timm dev
+	@$(ENVIRONMENT) runtime demo timm openvino dev
 	@$(VENV)/python -m pytest
 
 lint: ## ruff and mypy
@@ -57,6 +58,7 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
 	@$(COMPILE) --group timm --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/timm.txt
+	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt

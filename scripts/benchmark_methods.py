@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,14 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from gradcam import cam, network, plain
+from gradcam import cam, engines, network, plain
 from gradcam.explainer import Explainer, Pair, Pass
 from gradcam.message import Request
 from gradcam.network import Labels, NetworkError
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
-from gradcam.settings import Settings
-from gradcam.split import SplitError, split
+from gradcam.settings import Engine, Settings
+from gradcam.split import SplitError, random_images, split
 
 OUTPUT = Path("build/benchmark")
 SEED = 0
@@ -61,6 +62,7 @@ HEAVY_ROUNDS = 3
 PLAIN = "plain forward"
 PLAIN_LAYOUT = "plain forward in our layout"
 OURS = "ours"
+OURS_OPENVINO = "ours, openvino"
 OURS_MANY = f"ours, {MANY} classes"
 TORCHCAM = "torch-cam"
 TORCHCAM_FROZEN = "torch-cam, frozen before the layer"
@@ -121,9 +123,10 @@ def plain_forward_in_our_layout(model: nn.Module) -> Explain:
     return lambda images: run(images.to(memory_format=torch.channels_last))
 
 
-def ours(model: nn.Module, layer: str, method: str, classes: int = 1) -> Explain:
+def ours(model: nn.Module, layer: str, method: str, classes: int = 1, engine: Engine = "eager") -> Explain:
     """Returns what the handler does between decoding and rendering, for the `classes` most probable classes."""
     parts = split(model.to(memory_format=torch.channels_last), layer, INPUT_SIZE)
+    parts = engines.accelerate(parts, engine, "float32", random_images(model, INPUT_SIZE, 2))
     explainer = Explainer(Settings.max_replay_bytes)
 
     def run(images: Tensor) -> Tensor:
@@ -296,6 +299,7 @@ def rows(method: str, batch: int, seconds: Mapping[str, Sequence[float]]) -> lis
     """Returns the lines of one contest, from the seconds of each contestant."""
     pairs: list[tuple[str, str, Goal | None]] = []
     if PLAIN in seconds:
+        pairs += [(OURS_OPENVINO, OURS, None)] if OURS_OPENVINO in seconds else []
         pairs += [(OURS, PLAIN, EXPLAINED), (OURS, PLAIN_LAYOUT, EXPLAINED), (OURS_MANY, OURS, MANY_CLASSES)]
     pairs += [(name, OURS, _goal(method, name)) for name in peers(method) if name in seconds]
     return [Row(method, batch, a, b, compare(seconds[a], seconds[b]), goal) for a, b, goal in pairs]
@@ -352,7 +356,10 @@ class Benchmark:
             yield PLAIN_LAYOUT, self._warm(plain_forward_in_our_layout(self._copy()), images)
             yield OURS_MANY, self._warm(ours(self._frozen(), self.layer, contest.method, MANY), images)
         yield OURS, self._warm(ours(self._frozen(), self.layer, contest.method), images)
-        for name, make in peers(contest.method).items():
+        optional = peers(contest.method)
+        if contest.method == "gradcam":
+            optional[OURS_OPENVINO] = partial(ours, engine="openvino")
+        for name, make in optional.items():
             try:
                 yield name, self._warm(make(self._copy(), self.layer, contest.method), images)
             except (ImportError, RuntimeError, ValueError, TypeError) as error:

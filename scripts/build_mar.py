@@ -138,7 +138,8 @@ def build(options: Build) -> Path:
             **vars(preprocessing),
         )
         if options.engine != "auto":  # which falls back where it is served; what is named has to be there
-            engines.accelerate(parts, settings, random_images(model, preprocessing.input_size, 2))
+            images = random_images(model, preprocessing.input_size, 2)
+            engines.accelerate(parts, options.engine, options.precision, images)
         _write_config(contents / CONFIG_FILE, settings)
         packed = _pack(contents, options.model, Path(folder))
         with zipfile.ZipFile(packed, "a") as archive:

@@ -26,8 +26,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def squash_archive(store: Path) -> Path:
-    """ResNet-18 with random weights, everything else as it comes."""
-    return build_mar.build(Build("resnet18", "random", name="squash", output=store))
+    """ResNet-18 with random weights, on the engine that starts at once, everything else as it comes."""
+    return build_mar.build(Build("resnet18", "random", engine="eager", name="squash", output=store))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
 from gradcam import cam
-from gradcam.settings import Engine, Precision, Settings
+from gradcam.settings import Engine, Precision
 from gradcam.split import Features, Split, Trunk
 
 logger = logging.getLogger(__name__)
@@ -31,25 +31,26 @@ class EngineError(RuntimeError):
     """An engine that cannot run here, or does not give what the network gives; the message says why."""
 
 
-def accelerate(parts: Split, settings: Settings, images: Tensor) -> Split:
-    """Returns the split with its trunk on the settings' engine; where that is `auto`, on the best that can be had.
+def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+    """Returns the split with its trunk on the engine; for `auto`, on the best that can be had.
 
     Args:
         parts: the network as it was cut.
-        settings: engine and precision.
+        engine: what is to run the trunk.
+        precision: that it runs in.
         images: random ones to prove the engine on, (N, 3, H, W).
 
     Raises:
         EngineError: the engine that is named cannot run the trunk.
     """
-    if settings.engine != "auto":
-        return _proven(parts, settings.engine, settings.precision, images)
+    if engine != "auto":
+        return _proven(parts, engine, precision, images)
     if images.device.type == "cpu":
         try:
-            return _proven(parts, "openvino", settings.precision, images)
+            return _proven(parts, "openvino", precision, images)
         except EngineError as error:
             logger.info("without openvino: %s", error)
-    return _proven(parts, "eager", settings.precision, images)
+    return _proven(parts, "eager", precision, images)
 
 
 def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:

@@ -190,7 +190,8 @@ class Pipeline:
         self.splits = {
             settings.layer: engines.accelerate(
                 split(self.network, settings.layer, settings.input_size),
-                settings,
+                settings.engine,
+                settings.precision,
                 random_images(self.network, settings.input_size, PROVING),
             )
         }

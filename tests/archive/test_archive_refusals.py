@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import shutil
@@ -302,6 +303,20 @@ def test_missing_labels_file(refused: Refusal, own_network: OwnNetwork, tmp_path
     said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
 
     assert "nowhere.json" in said
+
+
+# ----------------------------------------------------------------------------- engine
+
+
+def test_engine_that_is_not_installed(
+    refused: Refusal, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+
+    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
+
+    assert said == "build_mar: engine 'openvino' needs the package openvino: pip install openvino"
 
 
 # ----------------------------------------------------------------------------- places

@@ -38,7 +38,9 @@ def crop_archive(store: Path, crop_labels: tuple[str, ...]) -> Path:
     weights, labels = store / "crop.pth", store / "crop.txt"
     torch.save(oracles.seeded(torchvision.models.resnet18()).state_dict(), weights)
     labels.write_text("\n".join(crop_labels), encoding="utf-8")
-    options = Build("resnet18", str(weights), labels=labels, transform="crop", name="crop", output=store)
+    options = Build(
+        "resnet18", str(weights), labels=labels, transform="crop", engine="eager", name="crop", output=store
+    )
     return build_mar.build(options)
 
 

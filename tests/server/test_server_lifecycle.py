@@ -209,9 +209,9 @@ def read_until(process: subprocess.Popen[str], wanted: str, timeout: float) -> s
 # ----------------------------------------------------------------------------- describe
 
 
-def test_describe(squash: Model, crop: Model) -> None:
+def test_describe(squash: Model, crop: Model, efficientnet: Model) -> None:
     metadata = {}
-    for model in (squash, crop):
+    for model in (squash, crop, efficientnet):
         url = f"{model.server.management_url}/models/{model.name}?customized=true"
         (version,) = get(url).json()
         metadata[model.name] = version["customizedMetadata"]
@@ -228,6 +228,12 @@ def test_describe(squash: Model, crop: Model) -> None:
     assert described["versions"].keys() >= {"python", "torch", "torchvision"}
     assert (described["transform"], metadata["crop"]["transform"]) == ("squash", "crop")
     assert metadata["crop"]["weights"] == "crop.pth"
+    # Two archives name their engine; the third takes the best that is installed.
+    assert {name: said["engine"] for name, said in metadata.items()} == {
+        "squash": "eager",
+        "crop": "eager",
+        "efficientnet_lite0": "openvino",
+    }
 
 
 def test_describing_while_predicting(squash: Model) -> None:

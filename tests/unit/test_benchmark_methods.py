@@ -125,9 +125,11 @@ def test_everybody_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         PLAIN_LAYOUT,
         OURS,
         OURS_MANY,
+        benchmark_methods.OURS_OPENVINO,
         *peers("gradcam"),
     }
     assert {name for name in benchmark.left_out if not name.startswith("torch-cam")} == set()
+    assert benchmark_methods.OURS_OPENVINO in seconds
 
 
 def test_contestants_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:

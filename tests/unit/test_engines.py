@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from typing import Any
 
@@ -15,21 +14,12 @@ import oracles
 from gradcam import cam, engines, network
 from gradcam.engines import EngineError
 from gradcam.explainer import Explainer, Pair, Pass
-from gradcam.settings import Engine, Precision, Settings
+from gradcam.settings import Engine, Precision
 from gradcam.split import Split, random_images, split
 
-SIDE = 64
-SETTINGS = Settings(
-    architecture="resnet18",
-    num_classes=10,
-    weights="seeded",
-    weights_sha256="",
-    input_size=(SIDE, SIDE),
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    layer="layer4.1.conv2",
-    engine="eager",
-)
+SIZE = (64, 64)
+CLASSES = 10
+LAYER = "layer4.1.conv2"
 
 
 class Small(nn.Module):
@@ -39,7 +29,7 @@ class Small(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
         self.layer = nn.Conv2d(8, 16, 3)
-        self.classes = nn.Linear(16, SETTINGS.num_classes)
+        self.classes = nn.Linear(16, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classes(self.layer(self.stem(images)).relu().mean((2, 3)))
@@ -47,7 +37,7 @@ class Small(nn.Module):
 
 
 def seeded(architecture: str) -> nn.Module:
-    return oracles.seeded(network.build(architecture, SETTINGS.num_classes), seed=5)
+    return oracles.seeded(network.build(architecture, CLASSES), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +47,12 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def parts(model: nn.Module) -> Split:
-    return split(model, SETTINGS.layer, SETTINGS.input_size)
+    return split(model, LAYER, SIZE)
 
 
 @pytest.fixture(scope="module")
 def images(model: nn.Module) -> Tensor:
-    return random_images(model, SETTINGS.input_size, 5)
+    return random_images(model, SIZE, 5)
 
 
 def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,10 +72,10 @@ def alike(ours: Tensor, theirs: Tensor) -> float:
 @pytest.mark.parametrize("engine", ["eager", "openvino", "compile"])
 def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, images: Tensor) -> None:
     if engine == "compile":  # takes minutes for a ResNet-18
-        parts = split(oracles.seeded(Small(), seed=5), "layer", SETTINGS.input_size)
+        parts = split(oracles.seeded(Small(), seed=5), "layer", SIZE)
     logits, maps = run(parts, images)
 
-    accelerated = engines.accelerate(parts, dataclasses.replace(SETTINGS, engine=engine), images[:2])
+    accelerated = engines.accelerate(parts, engine, "float32", images[:2])
 
     assert accelerated.engine == engine
     assert accelerated.trunk is not parts.trunk
@@ -108,8 +98,7 @@ def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
 ) -> None:
     logits, maps = run(parts, images)
 
-    settings = dataclasses.replace(SETTINGS, engine=engine, precision=precision)
-    ours, our_maps = run(engines.accelerate(parts, settings, images[:2]), images)
+    ours, our_maps = run(engines.accelerate(parts, engine, precision, images[:2]), images)
 
     assert alike(our_maps, maps) > 0.98
     assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
@@ -117,7 +106,7 @@ def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
 
 
 def test_eager_folds_the_batch_norms(parts: Split, images: Tensor) -> None:
-    accelerated = engines.accelerate(parts, SETTINGS, images[:2])
+    accelerated = engines.accelerate(parts, "eager", "float32", images[:2])
 
     def norms(trunk: Any) -> int:
         return sum(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
@@ -131,12 +120,11 @@ def test_eager_folds_the_batch_norms(parts: Split, images: Tensor) -> None:
 @pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "googlenet", "swin_t"])
 def test_other_networks(architecture: str, engine: Engine) -> None:
     model = seeded(architecture)
-    layer = network.default_layer(model, SETTINGS.input_size)
-    parts = split(model, layer, SETTINGS.input_size)
-    images = random_images(model, SETTINGS.input_size, 3)
-    settings = dataclasses.replace(SETTINGS, engine=engine, layer=layer)
+    layer = network.default_layer(model, SIZE)
+    parts = split(model, layer, SIZE)
+    images = random_images(model, SIZE, 3)
 
-    ours, theirs = run(engines.accelerate(parts, settings, images[:2]), images), run(parts, images)
+    ours, theirs = run(engines.accelerate(parts, engine, "float32", images[:2]), images), run(parts, images)
 
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-3)
@@ -148,10 +136,9 @@ def test_other_networks(architecture: str, engine: Engine) -> None:
 def test_auto_takes_openvino_where_it_is_installed(
     parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, engine="auto")
-    assert engines.accelerate(parts, settings, images[:2]).engine == "openvino"
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "openvino"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert engines.accelerate(parts, settings, images[:2]).engine == "eager"
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
 def test_a_named_engine_that_is_not_installed_is_said(
@@ -159,7 +146,7 @@ def test_a_named_engine_that_is_not_installed_is_said(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="needs the package openvino"):
-        engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="openvino"), images[:2])
+        engines.accelerate(parts, "openvino", "float32", images[:2])
 
 
 def broken(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
@@ -182,8 +169,8 @@ def test_an_engine_that_is_wrong_does_not_serve(
 ) -> None:
     monkeypatch.setitem(engines.ENGINES, "openvino", engine)
     with pytest.raises(EngineError, match=reason):
-        engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="openvino"), images[:2])
-    assert engines.accelerate(parts, dataclasses.replace(SETTINGS, engine="auto"), images[:2]).engine == "eager"
+        engines.accelerate(parts, "openvino", "float32", images[:2])
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
 def test_maps_that_differ_are_found_where_activations_are_alike(
@@ -191,4 +178,4 @@ def test_maps_that_differ_are_found_where_activations_are_alike(
 ) -> None:
     monkeypatch.setattr(cam, "normalize", lambda maps: torch.rand(maps.shape))
     with pytest.raises(EngineError, match="gives other maps than the network"):
-        engines.accelerate(parts, SETTINGS, images[:2])
+        engines.accelerate(parts, "eager", "float32", images[:2])

@@ -50,6 +50,7 @@ SETTINGS = Settings(
     mean=oracles.ARCHITECTURE_MEAN,
     std=oracles.ARCHITECTURE_STD,
     layer=LAYER,
+    engine="eager",
     resize_size=140,
 )
 
@@ -504,6 +505,7 @@ COLOURS = Settings(
     mean=(0, 0, 0),
     std=(1, 1, 1),
     layer="grid",
+    engine="eager",
     resize_size=32,
 )
 
