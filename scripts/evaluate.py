@@ -36,6 +36,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from gradcam import cam, images
+from gradcam.engines import EngineError
 from gradcam.errors import RequestError, UnknownName, unknown
 from gradcam.images import View
 from gradcam.message import Request, Result
@@ -228,7 +229,16 @@ def load(archive: Path) -> Pipeline:
         with tempfile.TemporaryDirectory(prefix="gradcam-evaluate-") as folder, zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
             return _load_unpacked(Path(folder))
-    except (OSError, KeyError, zipfile.BadZipFile, SettingsError, NetworkError, SplitError, UnknownName) as error:
+    except (
+        OSError,
+        KeyError,
+        zipfile.BadZipFile,
+        SettingsError,
+        NetworkError,
+        SplitError,
+        EngineError,
+        UnknownName,
+    ) as error:
         raise EvaluationError(f"{archive} cannot be loaded: {error}") from error
 
 
