@@ -43,14 +43,15 @@ def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tenso
     Raises:
         EngineError: the engine that is named cannot run the trunk.
     """
-    if engine != "auto":
+    if engine not in ("auto", "eager"):
         return _proven(parts, engine, precision, images)
-    if images.device.type == "cpu":
+    candidates: tuple[Engine, ...] = ("openvino", "eager") if engine == "auto" else ("eager",)
+    for candidate in candidates:
         try:
-            return _proven(parts, "openvino", precision, images)
+            return _proven(parts, candidate, precision, images)
         except EngineError as error:
-            logger.info("without openvino: %s", error)
-    return _proven(parts, "eager", precision, images)
+            logger.info("not %s: %s", candidate, error)
+    return replace(parts, trunk=in_precision(parts.trunk, precision))  # as it was cut, which always serves
 
 
 def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
@@ -71,18 +72,24 @@ def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) 
         ("activations", ours.activations, theirs.activations),
         ("maps", _maps(accelerated, ours), _maps(parts, theirs)),
     ):
-        alike = float(functional.cosine_similarity(one.flatten(1), other.flatten(1)).min())  # (N, …) → (N,) → number
-        if not alike >= ALIKE[precision]:
+        if not (alike := _alike(one, other)) >= ALIKE[precision]:
             raise EngineError(f"engine {engine!r} gives other {name} than the network: cosine {alike:.5f}")
     return accelerated
 
 
+def _alike(ours: Tensor, theirs: Tensor) -> float:
+    """Returns the least cosine between the rows of two tensors (N, …); 1 for rows that are the same, even all 0."""
+    cosines = functional.cosine_similarity(ours.flatten(1), theirs.flatten(1))  # (N, …) → (N,)
+    same = (ours == theirs).flatten(1).all(dim=1)  # (N, …) → (N,)
+    return float(cosines.masked_fill(same, 1).min())
+
+
 def _maps(parts: Split, features: Features) -> Tensor:
-    """Returns a Grad-CAM map (N, h, w) of each image's predicted class."""
+    """Returns a Grad-CAM map (N, h, w) of each image's predicted class, before its ReLU, which might leave nothing."""
     rows = features.rows(torch.arange(len(features.activations), device=features.activations.device))
     with torch.enable_grad():
         gradients = parts.gradients(rows, lambda logits: logits.amax(dim=1))
-    return cam.normalize(cam.GRADIENT_METHODS["gradcam"].maps(parts.activations(rows), gradients))
+    return cam.GRADIENT_METHODS["gradcam"].maps(parts.activations(rows), gradients)
 
 
 # ----------------------------------------------------------------------------- engines

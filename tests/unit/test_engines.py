@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from typing import Any
 
@@ -173,9 +174,20 @@ def test_an_engine_that_is_wrong_does_not_serve(
     assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
+def test_where_nothing_else_serves_the_trunk_does_as_it_was_cut(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines.ENGINES, "openvino", unable)
+    monkeypatch.setitem(engines.ENGINES, "eager", broken)
+    for engine in ("auto", "eager"):
+        served = engines.accelerate(parts, engine, "float32", images[:2])
+        assert (served.engine, served.trunk) == ("eager", parts.trunk)
+
+
 def test_maps_that_differ_are_found_where_activations_are_alike(
     parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cam, "normalize", lambda maps: torch.rand(maps.shape))
+    random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))
+    monkeypatch.setitem(cam.GRADIENT_METHODS, "gradcam", random)
     with pytest.raises(EngineError, match="gives other maps than the network"):
-        engines.accelerate(parts, "eager", "float32", images[:2])
+        engines.accelerate(parts, "openvino", "float32", images[:2])
