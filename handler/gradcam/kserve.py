@@ -100,7 +100,8 @@ def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) 
 
     Its reply is never anything but tensors: TorchServe translates them back, and ends the worker where it cannot.
     """
-    reply = partial(_model_infer, model, str(body.get("id", "")))
+    identifier = body.get("id")
+    reply = partial(_model_infer, model, identifier if isinstance(identifier, str) else "")
     try:
         return Message(_pictures(body, {}, max_instances), reply)
     except RequestError as error:

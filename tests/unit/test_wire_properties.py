@@ -38,7 +38,8 @@ def bounded(examples: int) -> settings:
 
 
 def parse(row: dict[str, Any], headers: dict[str, Any]) -> Message:
-    return wire.parse(row, headers, MOST, Model("hats", "2.0"))
+    """Reads what came over HTTP, which always has some header."""
+    return wire.parse(row, {"Host": "localhost", **headers}, MOST, Model("hats", "2.0"))
 
 
 # ----------------------------------------------------------------------------- anything at all
@@ -169,6 +170,19 @@ def test_whatever_comes_in_as_v2_is_answered(body: dict[str, Any], headers: dict
     check_replies(parse({"body": body}, headers))
 
 
+@bounded(150)
+@given(body=v2)
+def test_whatever_comes_in_over_grpc_is_answered_in_tensors(body: dict[str, Any]) -> None:
+    message = wire.parse({"body": body}, {}, MOST, Model("hats", "2.0"))
+
+    reply = wire.render(message, [UndecodableImage("it is broken")] * len(message.requests), NO_LIMIT)
+
+    (tensor,) = json.loads(str(reply.body))["outputs"]
+    assert (reply.status, tensor["name"], tensor["shape"]) == (200, "error", [len(message.requests)])
+    for said in tensor["data"]:
+        check_error(json.loads(said)["error"])
+
+
 @bounded(300)
 @given(text=raw | documents.map(lambda document: json.dumps(document).encode()), cut=st.integers(0, 40))
 def test_whatever_claims_to_be_json_is_answered(text: bytes, cut: int) -> None:
@@ -211,6 +225,8 @@ def test_kserves_json_nested_as_deep_as_it_may_be(template: str) -> None:
         depth += 1 if depth > 900 else 100
         last = body
     check_replies(deeper(20, {"body": last}))
+    if "inputs" in template:
+        wire.parse({"body": last}, {}, MOST, Model("hats", "2.0"))
 
 
 # ----------------------------------------------------------------------------- options, spelled for every door
