@@ -31,7 +31,7 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo timm openvino dev
+	@$(ENVIRONMENT) runtime demo timm dev
 	@$(VENV)/python -m pytest
 
 lint: ## ruff and mypy

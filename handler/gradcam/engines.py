@@ -1,7 +1,7 @@
 """What runs the trunk: the network up to the target layer, nearly all of the work, which never sees autograd.
 
 Every engine takes images to the same values at the cut, to the rounding of its arithmetic; the head stays in torch.
-An engine proves itself against the trunk as it was cut before it serves.
+An engine other than torch's own, `eager`, proves itself against that before it serves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor
 from torch.nn import functional
 
 from gradcam import cam
@@ -43,15 +42,14 @@ def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tenso
     Raises:
         EngineError: the engine that is named cannot run the trunk.
     """
-    if engine not in ("auto", "eager"):
-        return _proven(parts, engine, precision, images)
-    candidates: tuple[Engine, ...] = ("openvino", "eager") if engine == "auto" else ("eager",)
-    for candidate in candidates:
+    if engine == "auto":
         try:
-            return _proven(parts, candidate, precision, images)
+            return _proven(parts, "openvino", precision, images)
         except EngineError as error:
-            logger.info("not %s: %s", candidate, error)
-    return replace(parts, trunk=in_precision(parts.trunk, precision))  # as it was cut, which always serves
+            logger.info("not openvino: %s", error)
+    elif engine != "eager":
+        return _proven(parts, engine, precision, images)
+    return replace(parts, trunk=in_precision(parts.trunk, precision))
 
 
 def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
@@ -95,14 +93,9 @@ def _maps(parts: Split, features: Features) -> Tensor:
 # ----------------------------------------------------------------------------- engines
 
 
-def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
-    """Folds batch norms into the convolutions in front of them."""
-    return in_precision(fuse(trunk, no_trace=True) if isinstance(trunk, fx.GraphModule) else trunk, precision)
-
-
 def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
     """Compiles with torch.compile, for batches of any size; takes a minute or more, and a C++ compiler on a CPU."""
-    return torch.compile(_eager(trunk, precision, images), dynamic=True)
+    return torch.compile(in_precision(trunk, precision), dynamic=True)
 
 
 def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
@@ -140,7 +133,6 @@ def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
 
 
 ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Trunk]] = {
-    "eager": _eager,
     "compile": _compiled,
     "openvino": _openvino,
 }

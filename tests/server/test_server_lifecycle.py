@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import select
@@ -229,10 +230,11 @@ def test_describe(squash: Model, crop: Model, efficientnet: Model) -> None:
     assert (described["transform"], metadata["crop"]["transform"]) == ("squash", "crop")
     assert metadata["crop"]["weights"] == "crop.pth"
     # Two archives name their engine; the third takes the best that is installed.
+    best = "eager" if importlib.util.find_spec("openvino") is None else "openvino"
     assert {name: said["engine"] for name, said in metadata.items()} == {
         "squash": "eager",
         "crop": "eager",
-        "efficientnet_lite0": "openvino",
+        "efficientnet_lite0": best,
     }
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradcam import engines, network
+from gradcam import network
 from gradcam.explainer import Explainer, Pair, Pass
-from gradcam.split import random_images, split
+from gradcam.split import split
 
 CLASSES = 7
 PATCH = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
@@ -100,7 +100,6 @@ def test_default_layer_is_explained_as_by_autograd(architecture: str, quick_weig
 
     parts = split(model, layer, (side, side))
     assert parts.way == "fx"
-    parts = engines.accelerate(parts, "eager", "float32", random_images(model, (side, side), 2))
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         features = parts.features(images)
