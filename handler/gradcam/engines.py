@@ -1,7 +1,7 @@
 """What runs the trunk: the network up to the target layer, nearly all of the work, which never sees autograd.
 
 Every engine takes images to the same values at the cut, to the rounding of its arithmetic; the head stays in torch.
-An engine other than torch's own, `eager`, proves itself against that before it serves.
+An engine proves itself against the trunk as it was cut before it serves.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn import functional
 
-from gradcam import cam
+from gradcam import cam, onednn
 from gradcam.settings import Engine, Precision
 from gradcam.split import Features, Split, Trunk
 
 logger = logging.getLogger(__name__)
 
 # The least cosine between an engine's activations, and maps, and those of the network as it is.
-ALIKE: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.98}
+ALIKE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
 
 
 class EngineError(RuntimeError):
@@ -42,14 +42,15 @@ def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tenso
     Raises:
         EngineError: the engine that is named cannot run the trunk.
     """
-    if engine == "auto":
-        try:
-            return _proven(parts, "openvino", precision, images)
-        except EngineError as error:
-            logger.info("not openvino: %s", error)
-    elif engine != "eager":
+    if engine not in ("auto", "eager"):
         return _proven(parts, engine, precision, images)
-    return replace(parts, trunk=in_precision(parts.trunk, precision))
+    candidates: tuple[Engine, ...] = ("openvino", "eager") if engine == "auto" else ("eager",)
+    for candidate in candidates:
+        try:
+            return _proven(parts, candidate, precision, images)
+        except EngineError as error:
+            logger.info("not %s: %s", candidate, error)
+    return replace(parts, trunk=in_precision(parts.trunk, precision))  # as it was cut, which always serves
 
 
 def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
@@ -93,6 +94,13 @@ def _maps(parts: Split, features: Features) -> Tensor:
 # ----------------------------------------------------------------------------- engines
 
 
+def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+    """Has oneDNN do convolutions with what follows them, in float32 on a CPU."""
+    if isinstance(trunk, fx.GraphModule) and images.device.type == "cpu" and precision == "float32":
+        return onednn.pack(trunk, images)
+    return in_precision(trunk, precision)
+
+
 def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
     """Compiles with torch.compile, for batches of any size; takes a minute or more, and a C++ compiler on a CPU."""
     return torch.compile(in_precision(trunk, precision), dynamic=True)
@@ -133,6 +141,7 @@ def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
 
 
 ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Trunk]] = {
+    "eager": _eager,
     "compile": _compiled,
     "openvino": _openvino,
 }

@@ -6,15 +6,16 @@ take about four minutes on two cores.
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gradcam import network
+from gradcam import engines, network
 from gradcam.explainer import Explainer, Pair, Pass
-from gradcam.split import split
+from gradcam.split import random_images, split
 
 CLASSES = 7
 PATCH = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
@@ -90,7 +91,9 @@ def as_grid(values: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", network.architectures())
-def test_default_layer_is_explained_as_by_autograd(architecture: str, quick_weights: None) -> None:
+def test_default_layer_is_explained_as_by_autograd(
+    architecture: str, quick_weights: None, caplog: pytest.LogCaptureFixture
+) -> None:
     side = smallest_side(architecture)
     model = network.build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as it is served
     seed(model)
@@ -98,8 +101,11 @@ def test_default_layer_is_explained_as_by_autograd(architecture: str, quick_weig
     convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     assert layer == OTHER_THAN_LAST_CONVOLUTION.get(architecture, convolutions[-1])
 
-    parts = split(model, layer, (side, side))
-    assert parts.way == "fx"
+    cut = split(model, layer, (side, side))
+    assert cut.way == "fx"
+    with caplog.at_level(logging.INFO):
+        parts = engines.accelerate(cut, "eager", "float32", random_images(model, (side, side), 2))
+    assert "not eager" not in caplog.text
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         features = parts.features(images)

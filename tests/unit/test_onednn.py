@@ -1,0 +1,161 @@
+"""Packed networks give what the network gives, and leave alone what they must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+import oracles
+from gradcam import network, onednn
+from gradcam.onednn import PackedConvolution
+
+
+class Two(nn.Module):
+    """Two convolutions, and a way to put them together that each test brings along."""
+
+    def __init__(self, together: Callable[[Two, Tensor], Tensor], **second: object) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 8, 3, **{"padding": 1, **second})  # type: ignore[arg-type]
+        self.relu = nn.ReLU(inplace=True)
+        self.together = together
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.together(self, images)
+
+
+def residual(net: Two, images: Tensor) -> Tensor:
+    stem = net.relu(net.norm(net.first(images)))
+    return net.relu(net.second(stem) + stem)
+
+
+def summand_computed_later(net: Two, images: Tensor) -> Tensor:
+    stem = net.first(images)
+    return net.second(stem) + stem.sigmoid()
+
+
+def summand_changed_in_place(net: Two, images: Tensor) -> Tensor:
+    stem = net.norm(net.first(images))
+    out = net.second(stem)
+    stem.relu_()
+    return out + stem
+
+
+def summand_smaller(net: Two, images: Tensor) -> Tensor:
+    stem = net.first(images)
+    return net.second(stem) + stem.mean((2, 3), keepdim=True)
+
+
+def three_summands(net: Two, images: Tensor) -> Tensor:
+    stem = net.first(images)
+    return net.second(stem) + stem + 2 * stem
+
+
+def doubled(net: Two, images: Tensor) -> Tensor:
+    out = net.second(net.first(images))
+    return out + out
+
+
+def twice(net: Two, images: Tensor) -> Tensor:
+    once = net.second(net.first(images))
+    return net.second(once.relu()).relu() + once
+
+
+def read_before_the_relu(net: Two, images: Tensor) -> Tensor:
+    out = net.second(net.first(images))
+    return functional.relu(out) - out
+
+
+def a_number_added(net: Two, images: Tensor) -> Tensor:
+    return functional.relu(input=net.second(net.first(images)) + 1.5)
+
+
+def scaled_sum(net: Two, images: Tensor) -> Tensor:
+    stem = net.first(images)
+    return torch.add(stem, net.second(stem), alpha=2)
+
+
+# How each is put together, and what is left of it beside the packed convolutions.
+CASES: list[tuple[Callable[[Two, Tensor], Tensor], list[str]]] = [
+    (residual, []),
+    (summand_computed_later, ["sigmoid", "add"]),
+    (summand_changed_in_place, ["relu_", "add"]),
+    (summand_smaller, ["mean", "add"]),
+    (three_summands, ["mul", "add"]),
+    (doubled, ["add"]),
+    (twice, ["relu", "relu", "add"]),
+    (read_before_the_relu, ["relu", "sub"]),
+    (a_number_added, ["add", "relu"]),
+    (scaled_sum, ["add"]),
+]
+
+
+def packed(model: nn.Module, size: int = 9) -> tuple[fx.GraphModule, Tensor, Tensor]:
+    """Returns the packed model, images (2, 3, size, size), and what the model itself makes of them."""
+    oracles.seeded(model, seed=3)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(4))
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        return onednn.pack(fx.symbolic_trace(model), images[:1]), images, model(images)
+
+
+def left(graph_module: fx.GraphModule) -> list[str]:
+    """Returns what is called beside packed convolutions, in order."""
+    calls = [node for node in graph_module.graph.nodes if node.op.startswith("call")]
+    return [
+        getattr(node.target, "__name__", str(node.target))
+        for node in calls
+        if node.op != "call_module" or not isinstance(graph_module.get_submodule(node.target), PackedConvolution)
+    ]
+
+
+@pytest.mark.parametrize(("together", "rest"), CASES, ids=lambda case: getattr(case, "__name__", ""))
+def test_what_follows_a_convolution_is_done_with_it_where_that_is_the_same(
+    together: Callable[[Two, Tensor], Tensor], rest: list[str]
+) -> None:
+    model, images, expected = packed(Two(together))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)  # the first has changed nothing
+    assert left(model) == rest
+    assert sum(isinstance(module, PackedConvolution) for module in model.modules()) == 2
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{"padding": "same"}, {"padding_mode": "reflect"}, {"stride": 2, "dilation": 2, "groups": 4, "bias": False}],
+)
+def test_kinds_of_convolutions(second: dict[str, object]) -> None:
+    def chain(net: Two, images: Tensor) -> Tensor:
+        return net.relu(net.second(net.relu(net.norm(net.first(images)))))
+
+    model, images, expected = packed(Two(chain, **second))
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+    plain = isinstance(second.get("padding"), str) or "padding_mode" in second
+    assert left(model) == (["second", "relu"] if plain else [])
+
+
+def test_batches_and_images_of_other_sizes() -> None:
+    model, _, _ = packed(plain := Two(residual))
+    for shape in ((1, 3, 30, 17), (9, 3, 5, 64)):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        torch.testing.assert_close(model(images), plain(images), rtol=1e-5, atol=1e-5)
+
+
+def test_the_network_stays_as_it_is() -> None:
+    plain = oracles.seeded(Two(residual), seed=3)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    packed(plain)
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+    assert isinstance(plain.first, nn.Conv2d)
+
+
+def test_a_resnet_is_convolutions_and_little_else() -> None:
+    model, images, expected = packed(network.build("resnet18", 10), size=64)
+    torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+    assert left(model) == ["maxpool", "avgpool", "flatten", "fc"]
