@@ -48,12 +48,14 @@ def summand_changed_in_place(net: Two, images: Tensor) -> Tensor:
 
 def summand_smaller(net: Two, images: Tensor) -> Tensor:
     stem = net.first(images)
-    return net.second(stem) + stem.mean((2, 3), keepdim=True)
+    mean = stem.mean((2, 3), keepdim=True)
+    return net.second(stem) + mean
 
 
 def three_summands(net: Two, images: Tensor) -> Tensor:
     stem = net.first(images)
-    return net.second(stem) + stem + 2 * stem
+    double = 2 * stem
+    return net.second(stem) + stem + double
 
 
 def doubled(net: Two, images: Tensor) -> Tensor:
