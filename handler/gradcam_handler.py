@@ -20,7 +20,7 @@ from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.image_classifier import ImageClassifier
 
 import gradcam
-from gradcam import cam, wire
+from gradcam import cam, machine, wire
 from gradcam.errors import RequestError
 from gradcam.kserve import Model
 from gradcam.message import Message, Result
@@ -49,6 +49,8 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         properties = context.system_properties
         model_dir = Path(properties["model_dir"])
         settings = Settings.from_mapping(context.model_yaml_config.get("gradcam"))
+        # Torch would take all cores of a machine of which a container may use a few.
+        torch.set_num_threads(min(torch.get_num_threads(), machine.cores()))
         self.manifest = context.manifest
         self.served = Model(self.manifest["model"]["modelName"], self.manifest["model"]["modelVersion"])
         self.device = _device(properties.get("gpu_id"))
@@ -59,6 +61,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             self.device,
             max_forward=properties.get("batch_size") or MAX_FORWARD,
         )
+        self.pipeline.warm_up()
         self.model = self.pipeline.network
         self.initialized = True
         logger.info("%s is loaded on %s; explains %s", settings.architecture, self.device, settings.layer)

@@ -31,7 +31,7 @@ from gradcam.engines import EngineError
 from gradcam.errors import UnknownName, unknown
 from gradcam.network import TIMM, Labels, NetworkError
 from gradcam.pipeline import LABELS_FILE
-from gradcam.settings import Engine, Precision, Settings, SettingsError, Transform
+from gradcam.settings import Decoding, Engine, Precision, Settings, SettingsError, Transform
 from gradcam.split import SplitError, random_images, split
 from weights import Preprocessing, Weights
 
@@ -44,9 +44,7 @@ MODEL_FILE = "served_network.py"
 
 # What TorchServe's frontend reads from model-config.yaml.
 FRONTEND = {
-    # One worker with a thread a core: more workers would fight over the cores.
-    "minWorkers": 1,
-    "maxWorkers": 1,
+    # Without minWorkers and maxWorkers: how many are right depends on the machine, and its server says it.
     "batchSize": 8,
     # Milliseconds to wait for a batch to fill. Under load it fills while the batch before it is at work; a lone
     # request should not wait. 0 would mean 100.
@@ -72,6 +70,7 @@ class Build:
     layer: str | None = None
     method: str = "gradcam"
     transform: Transform = "squash"
+    decoding: Decoding = "exact"
     engine: Engine = "auto"
     precision: Precision = "float32"
     input_size: int | None = None
@@ -133,6 +132,7 @@ def build(options: Build) -> Path:
             model_file=MODEL_FILE if options.model_file else "",
             transform=options.transform,
             method=options.method,
+            decoding=options.decoding,
             engine=options.engine,
             precision=options.precision,
             **vars(preprocessing),
@@ -281,6 +281,12 @@ def _parser() -> argparse.ArgumentParser:
         default="squash",
         choices=typing.get_args(Transform),
         help="squash: the whole picture is resized; crop: the centre of it",
+    )
+    parser.add_argument(
+        "--decoding",
+        default="exact",
+        choices=typing.get_args(Decoding),
+        help="exact: as Pillow, to the pixel; fast: within a grey level of it, and large JPEGs at a reduced scale",
     )
     parser.add_argument(
         "--engine",

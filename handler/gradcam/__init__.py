@@ -13,8 +13,9 @@ The way of a request, and the module that knows each step:
     plain      bytes, forms and JSON, one picture each; kserve: KServe's protocols, several pictures
     settings   what model-config.yaml says about the model
     layout     how a layer's output lies on the picture
-    engines    what runs the trunk
+    engines    what runs the trunk; onednn: torch's own convolutions, packed
     network    architecture, weights, labels, target layer
+    machine    how many cores and how much memory there are
     pipeline   the steps above, for a batch in which any row may fail alone
 """
 

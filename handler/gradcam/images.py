@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional
 
 from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImage, UnsupportedImage
-from gradcam.settings import Interpolation, Settings
+from gradcam.settings import Decoding, Interpolation, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ SPARE_BYTES = 256 * 2**20
 # memory before anybody could look at the size.
 PILLOWS_SHARE = 2
 
+# Decoded at a half, a quarter or an eighth, a picture still has so many times the pixels a side that the network sees:
+# fewer would be a resize of another kind.
+REDUCED = 2
 
 # ----------------------------------------------------------------------------- geometry
 
@@ -141,8 +145,22 @@ class View:
 # ----------------------------------------------------------------------------- decoding
 
 
-def decode(data: bytes, settings: Settings) -> Image.Image:
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, turned as its EXIF orientation says."""
+
+    image: Image.Image
+    """RGB; smaller than the picture as sent where it was decoded at a reduced scale."""
+    width: int
+    """Of the picture as sent, in pixels."""
+    height: int
+
+
+def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
     """Decodes a picture to RGB, turned as its EXIF orientation says.
+
+    With `decoding: fast` a JPEG that need not be `whole` is decoded at a scale that still has twice the pixels a side
+    that the network sees.
 
     Of an animation or a document the first frame or page is taken. Transparency is dropped, 16 bits a channel
     become the upper 8.
@@ -159,13 +177,13 @@ def decode(data: bytes, settings: Settings) -> Image.Image:
     with warnings.catch_warnings():
         # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
         warnings.simplefilter("ignore")
-        return _decoded(data, settings)
+        return _decoded(data, settings, whole)
 
 
-def _decoded(data: bytes, settings: Settings) -> Image.Image:
+def _decoded(data: bytes, settings: Settings, whole: bool) -> Picture:
     try:
         with _time_limit(settings.max_decode_seconds), _memory_limit(settings):
-            return _opened(data, settings)
+            return _opened(data, settings, whole)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
@@ -182,14 +200,26 @@ def _decoded(data: bytes, settings: Settings) -> Image.Image:
         raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
 
 
-def _opened(data: bytes, settings: Settings) -> Image.Image:
+def _opened(data: bytes, settings: Settings, whole: bool) -> Picture:
     Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, settings)
         _check_scans(image, data)
         _check_segments(image, data)
+        width, height = image.size
+        if settings.decoding == "fast" and not whole:
+            _reduce(image, settings)
         image.load()
-        return _to_rgb(_upright(image))
+        turn = _turn(image)
+        upright = image if turn is None else image.transpose(turn)
+        return Picture(_to_rgb(upright), *((height, width) if turn in ON_THEIR_SIDE else (width, height)))
+
+
+def _reduce(image: Image.Image, settings: Settings) -> None:
+    """Has a JPEG decoded at the smallest scale that is enough."""
+    view = View.of(*image.size, settings)
+    side = REDUCED * max(view.resized_width, view.resized_height)  # for it may lie on its side
+    image.draft(None, (side, side))
 
 
 @contextmanager
@@ -294,18 +324,18 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ON_THEIR_SIDE = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except RequestError:  # out of time
         raise
     except Exception as error:  # whatever a corrupt block leads Pillow into; the pixels are fine
         logger.info("unreadable EXIF: %s: %s", type(error).__name__, error)
-        return image
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -360,21 +390,44 @@ def _cause(error: Exception) -> str:
 # ----------------------------------------------------------------------------- model input
 
 
-def model_input(image: Image.Image, view: View) -> Tensor:
+def blank(settings: Settings) -> bytes:
+    """Returns a grey JPEG of the size that the network sees."""
+    height, width = settings.input_size
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "grey").save(file, "JPEG")
+    return file.getvalue()
+
+
+def model_input(image: Image.Image, view: View, decoding: Decoding) -> Tensor:
     """Resizes and cuts out as torchvision's antialiased `Resize` and `CenterCrop` do.
+
+    `exact` is Pillow's resize, what these do with pictures; `fast` torch's, what they do with tensors, which uses the
+    processor's wide registers and differs by a grey level in few of the pixels.
 
     Returns:
         (3, H, W), uint8.
     """
     left, right = _computed(view.left, view.input_width, view.resized_width)
     top, bottom = _computed(view.top, view.input_height, view.resized_height)
-    x, y = view.width / view.resized_width, view.height / view.resized_height
-    resample = Image.Resampling[view.interpolation.upper()]
-    box = (left * x, top * y, right * x, bottom * y)
-    resized = image.resize((right - left, bottom - top), resample, box=box)
+    # Small pictures cost little either way.
+    large = image.width >= view.resized_width and image.height >= view.resized_height
+    if decoding == "fast" and large and (right - left, bottom - top) == (view.resized_width, view.resized_height):
+        resized = _resized_by_torch(image, view)
+    else:
+        x, y = image.width / view.resized_width, image.height / view.resized_height
+        resample = Image.Resampling[view.interpolation.upper()]
+        box = (left * x, top * y, right * x, bottom * y)
+        resized = torch.from_numpy(np.array(image.resize((right - left, bottom - top), resample, box=box)))
+        resized = resized.permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
     x0, y0 = view.left - left, view.top - top
-    cropped = resized.crop((x0, y0, x0 + view.input_width, y0 + view.input_height))
-    return torch.from_numpy(np.array(cropped)).permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
+    return resized[:, y0 : y0 + view.input_height, x0 : x0 + view.input_width]
+
+
+def _resized_by_torch(image: Image.Image, view: View) -> Tensor:
+    """Returns the whole picture resized, (3, H, W)."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
+    size = (view.resized_height, view.resized_width)
+    return functional.interpolate(pixels[None], size, mode=view.interpolation, antialias=True)[0]
 
 
 def _computed(start: int, length: int, resized: int) -> tuple[int, int]:

@@ -214,6 +214,15 @@ class Pipeline:
         network.load_weights(loaded, folder / weights_file, settings.weights_sha256)
         return cls(loaded.to(device), labels, settings, device, max_forward)
 
+    def warm_up(self) -> None:
+        """Answers a lone request and a full batch, so that no client waits for what is done the first time only."""
+        picture = images.blank(self.settings)
+        for count in (1, self.max_forward):
+            requests = [Request(picture, Options(overlay="jpeg"))] * count
+            forward = self.inference(self.preprocess(requests))
+            with torch.enable_grad():
+                self.results(self.explain(forward))
+
     # ------------------------------------------------------------------------- preprocess
 
     def preprocess(self, requests: Sequence[Request | RequestError]) -> Batch:
@@ -242,7 +251,7 @@ class Pipeline:
             augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
             self._check_passes(request.companions, len(layers), len(augmentations))
             targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
-            picture = images.decode(request.image, self.settings)
+            picture = images.decode(request.image, self.settings, whole=request.encoding is not None)
             self._check_overlays(request, picture.width * picture.height)
             view = View.of(picture.width, picture.height, self.settings)
             return Item(
@@ -252,8 +261,8 @@ class Pipeline:
                 layers=layers,
                 augmentations=augmentations,
                 view=view,
-                model_input=images.model_input(picture, view),
-                picture=None if request.encoding is None else picture,
+                model_input=images.model_input(picture.image, view, self.settings.decoding),
+                picture=None if request.encoding is None else picture.image,
             )
         except RequestError as error:
             return error

@@ -13,6 +13,7 @@ from gradcam.errors import near_names
 
 Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
+Decoding = Literal["exact", "fast"]
 Engine = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -51,6 +52,8 @@ class Settings:
     """Length of the shorter side before the centre is cropped, in pixels; `crop` only."""
     interpolation: Interpolation = "bilinear"
     """Of the resize; antialiased."""
+    decoding: Decoding = "exact"
+    """`exact` is Pillow's to the pixel; `fast` resizes with torch, and reads large JPEGs at a reduced scale."""
     method: str = "gradcam"
     """The method of a request that names none."""
     engine: Engine = "auto"

@@ -32,8 +32,10 @@ FILES = [
     "gradcam/images.py",
     "gradcam/kserve.py",
     "gradcam/layout.py",
+    "gradcam/machine.py",
     "gradcam/message.py",
     "gradcam/network.py",
+    "gradcam/onednn.py",
     "gradcam/options.py",
     "gradcam/overlay.py",
     "gradcam/pipeline.py",
@@ -138,8 +140,6 @@ def test_config_has_the_frontends_keys(config: dict[str, Any]) -> None:
     frontend = {key: value for key, value in config.items() if key != "gradcam"}
 
     assert frontend == {
-        "minWorkers": 1,
-        "maxWorkers": 1,
         "batchSize": 8,
         "maxBatchDelay": 1,
         "responseTimeout": 60,
@@ -162,6 +162,7 @@ def test_config_has_the_handlers_block(config: dict[str, Any], extracted: Path) 
         "resize_size": 256,
         "interpolation": "bilinear",
         "method": "gradcam",
+        "decoding": "exact",
         "engine": "eager",
         "precision": "float32",
         "max_image_bytes": 33_554_432,

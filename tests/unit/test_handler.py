@@ -22,7 +22,9 @@ from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
 import oracles
-from gradcam import network
+from gradcam import machine, network
+from gradcam.message import Result
+from gradcam.pipeline import Explained, Pipeline
 from gradcam_handler import GradCAMHandler
 
 WIDTH, HEIGHT = 150, 120
@@ -272,6 +274,29 @@ def test_nothing_stays_from_one_batch_to_the_next(handler: GradCAMHandler) -> No
 
 def test_a_worker_without_its_settings_says_which_are_missing(archive: Path) -> None:
     context = worker_context(archive)
-    context.model_yaml_config = {"minWorkers": 1}
+    context.model_yaml_config = {"batchSize": 8}
     with pytest.raises(ValueError, match="gradcam"):
         GradCAMHandler().initialize(context)
+
+
+def test_a_worker_is_warm_and_takes_no_more_threads_than_there_are_cores(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[int] = []
+    results = Pipeline.results
+
+    def counted(pipeline: Pipeline, explained: Explained) -> list[Any]:
+        made = results(pipeline, explained)
+        answered.extend([len(made)] if all(isinstance(result, Result) for result in made) else [])
+        return made
+
+    monkeypatch.setattr(Pipeline, "results", counted)
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        GradCAMHandler().initialize(worker_context(archive))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert answered == [1, 8]

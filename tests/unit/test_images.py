@@ -120,9 +120,10 @@ def orientation(value: int) -> tuple[int, int, int, bytes]:
 
 
 def decoded(data: bytes, settings: Settings = SETTINGS) -> Pixels:
-    image = images.decode(data, settings)
-    assert image.mode == "RGB"
-    return images.pixels(image)
+    picture = images.decode(data, settings)
+    assert picture.image.mode == "RGB"
+    assert picture.image.size == (picture.width, picture.height)
+    return images.pixels(picture.image)
 
 
 def refused(data: bytes, settings: Settings = SETTINGS) -> RequestError:
@@ -712,7 +713,7 @@ def torchvision_input(image: Image.Image, settings: Settings) -> Tensor:
 
 
 def our_input(image: Image.Image, settings: Settings) -> Tensor:
-    return images.model_input(image, View.of(image.width, image.height, settings))
+    return images.model_input(image, View.of(image.width, image.height, settings), settings.decoding)
 
 
 SIZES = [
@@ -773,6 +774,67 @@ def test_crop_of_a_picture_too_long_to_resize_whole(tall: bool) -> None:
     ours = ours if tall else ours.transpose(0, 2, 1)
     assert np.abs(ours - expected.T[:, :, None]).max() <= 0.51
     assert np.ptp(expected) > 20
+
+
+# ----------------------------------------------------------------------------- fast decoding
+
+FAST = dataclasses.replace(SETTINGS, decoding="fast")
+
+
+@pytest.mark.parametrize("transform", ["squash", "crop"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", SIZES + LONG_SIZES + LONG_CROPS, ids=str)
+def test_fast_input_is_within_a_grey_level(size: tuple[int, int], interpolation: Any, transform: Any) -> None:
+    image = Image.fromarray(noise(size[1], size[0]))
+    exact = dataclasses.replace(SETTINGS, interpolation=interpolation, transform=transform)
+    fast = dataclasses.replace(exact, decoding="fast")
+    off = (our_input(image, fast).int() - our_input(image, exact).int()).abs()
+    # Noise is the worst of pictures: two levels in a pixel or two. In photographs it is one.
+    assert off.max() <= 2
+    assert (off > 1).float().mean() < 1e-4
+    assert (off > 0).float().mean() < 0.01
+
+
+def jpeg(width: int, height: int, **options: Any) -> bytes:
+    return encoded(smooth(height, width), "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    ("sent", "settings", "read"),
+    [
+        ((448, 448), FAST, (448, 448)),
+        ((895, 4000), FAST, (895, 4000)),  # halved, a side would be less than twice 224
+        ((896, 1000), FAST, (448, 500)),
+        ((1793, 1800), FAST, (449, 450)),
+        ((4000, 3600), FAST, (500, 450)),
+        # resized to 341 × 256 before its middle is cut out: twice 341 is more than an eighth, or a quarter, has
+        ((2728, 2048), dataclasses.replace(FAST, transform="crop"), (1364, 1024)),
+        ((2729, 2729), SETTINGS, (2729, 2729)),
+    ],
+    ids=str,
+)
+def test_large_jpegs_are_read_at_a_reduced_scale(
+    sent: tuple[int, int], settings: Settings, read: tuple[int, int]
+) -> None:
+    picture = images.decode(jpeg(*sent), settings, whole=False)
+    assert (picture.width, picture.height) == sent
+    assert picture.image.size == read
+    exact = our_input(images.decode(jpeg(*sent), settings).image, SETTINGS)
+    view = View.of(*sent, dataclasses.replace(settings, transform="squash"))
+    ours = images.model_input(picture.image, view, "fast")
+    assert (ours.int() - exact.int()).abs().max() <= 3
+
+
+def test_a_reduced_picture_that_lies_on_its_side() -> None:
+    picture = images.decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, whole=False)
+    assert (picture.width, picture.height, *picture.image.size) == (1200, 1000, 600, 500)
+
+
+@pytest.mark.parametrize("data", [jpeg(2000, 2000), encoded(smooth(2000, 2000), "PNG")], ids=["whole", "png"])
+def test_what_is_not_reduced(data: bytes) -> None:
+    """A picture for an overlay, and what is no JPEG."""
+    png = data.startswith(b"\x89PNG")
+    assert images.decode(data, FAST, whole=not png).image.size == (2000, 2000)
 
 
 # ----------------------------------------------------------------------------- geometry

@@ -14,6 +14,8 @@ MODULES = {path.stem: path for path in HANDLER.rglob("*.py") if path.stem != "__
 KNOWS = {
     "errors": set(),
     "cam": set(),
+    "machine": set(),
+    "onednn": set(),
     "layout": set(),
     "settings": {"errors"},
     "images": {"errors", "settings"},
@@ -25,7 +27,7 @@ KNOWS = {
     "overlay": {"errors", "images", "options"},
     "network": {"errors", "layout"},
     "split": {"layout", "network"},
-    "engines": {"cam", "settings", "split"},
+    "engines": {"cam", "onednn", "settings", "split"},
     "explainer": {"cam", "split"},
     "pipeline": {
         "cam",
@@ -40,7 +42,7 @@ KNOWS = {
         "settings",
         "split",
     },
-    "gradcam_handler": {"cam", "errors", "kserve", "message", "pipeline", "settings", "wire"},
+    "gradcam_handler": {"cam", "errors", "kserve", "machine", "message", "pipeline", "settings", "wire"},
 }
 ONLY_IN = {"ts": {"gradcam_handler"}, "cv2": {"overlay"}, "PIL": {"images", "pipeline"}}
 

@@ -344,7 +344,7 @@ VALID = hostile.valid()
 
 def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
     try:
-        return images.decode(data, SMALL)
+        return images.decode(data, SMALL).image
     except RequestError as error:
         return error
 
@@ -399,7 +399,7 @@ def test_bytes_are_decoded_or_refused(beginning: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", VALID)
 def test_the_files_that_are_damaged_here_are_whole(kind: str) -> None:
-    image = images.decode(VALID[kind], SMALL)
+    image = images.decode(VALID[kind], SMALL).image
     with Image.open(io.BytesIO(VALID[kind])) as opened:
         assert sorted(image.size) == sorted(opened.size)
     if kind != "bmp rle":
