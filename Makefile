@@ -36,7 +36,7 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 
 test: ## all tests, a real TorchServe among them; no weights to download
 	@$(ENVIRONMENT) runtime demo timm dev load
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest --numprocesses 2
 
 lint: ## ruff and mypy
 	@$(ENVIRONMENT) runtime demo timm dev
