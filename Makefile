@@ -7,19 +7,23 @@ PORT ?= 8080
 FUZZ ?= 60
 ENGINE ?= auto
 SOAK ?= 300
+USERS ?= 8
+DURATION ?= 30
+P95 ?= 2000
+ERRORS ?= 0
 
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint fuzz reliability lock clean
+.PHONY: help setup demo serve test lint fuzz reliability load-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
-	@$(ENVIRONMENT) runtime demo timm dev
+	@$(ENVIRONMENT) runtime demo timm dev load
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -31,8 +35,8 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo timm dev
-	@$(VENV)/python -m pytest
+	@$(ENVIRONMENT) runtime demo timm dev load
+	@$(VENV)/python -m pytest --numprocesses 2
 
 lint: ## ruff and mypy
 	@$(ENVIRONMENT) runtime demo timm dev
@@ -48,6 +52,12 @@ reliability: ## break a real server under load in eight ways, then soak it for S
 	@$(ENVIRONMENT) runtime demo
 	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
 
+load-test: ## a server under load of all kinds, every answer checked; URL=http://HOST:PORT for yours
+	@$(ENVIRONMENT) runtime demo load
+	@$(VENV)/python scripts/load_test.py --model $(MODEL) --users $(USERS) --duration $(DURATION) --max-p95 $(P95) \
+		--max-error-rate $(ERRORS) $(if $(URL),--url '$(URL)') $(if $(HEADER),--header '$(HEADER)') \
+		$(if $(PICTURES),--pictures '$(PICTURES)') $(if $(DOORS),--doors $(DOORS)) $(if $(OPTIONS),--options $(OPTIONS))
+
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
@@ -62,6 +72,8 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
+	@$(COMPILE) --group load --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--constraint requirements/timm.txt --constraint requirements/dev.txt --output-file requirements/load.txt
 
 clean: ## remove the environment, archives and everything built
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

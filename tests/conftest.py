@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Read when torch is imported, here and by every process that a test starts: their threads would fight over the cores,
 # and waiting for one another costs many times the work.
@@ -17,6 +18,20 @@ import build_mar
 import oracles
 from build_mar import Build
 from own_network import OwnNetwork
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps the tests of a file, which share fixtures, in one process, and all that need a TorchServe in one."""
+    # xdist's own groups do nothing with this pytest: it no longer takes a test's name from where xdist writes it.
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, *_ = nodeid.split("::")
+            return "server" if file.startswith("tests/server/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
