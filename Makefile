@@ -7,19 +7,20 @@ PORT ?= 8080
 FUZZ ?= 60
 ENGINE ?= auto
 SOAK ?= 300
+TARGET ?= cpu
 
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint fuzz reliability lock clean
+.PHONY: help setup demo serve test lint fuzz reliability image image-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
-	@$(ENVIRONMENT) runtime demo timm dev
+	@$(ENVIRONMENT) runtime demo timm dev manifests
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -31,7 +32,7 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo timm dev
+	@$(ENVIRONMENT) runtime demo timm dev manifests
 	@$(VENV)/python -m pytest
 
 lint: ## ruff and mypy
@@ -48,6 +49,14 @@ reliability: ## break a real server under load in eight ways, then soak it for S
 	@$(ENVIRONMENT) runtime demo
 	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
 
+image: ## build the serving image gradcam-serving:cpu with Docker or podman; TARGET=gpu for GPUs
+	@$(PYTHON) scripts/image.py --target $(TARGET)
+
+image-test: ## build the image and run it, with podman installed if need be
+	@$(ENVIRONMENT) runtime demo dev manifests
+	@$(VENV)/python scripts/image.py --prepare
+	@IMAGE=gradcam-serving:cpu $(VENV)/python -m pytest tests/image
+
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
@@ -61,6 +70,8 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group manifests --constraint requirements/runtime.txt --constraint requirements/dev.txt \
+		--output-file requirements/manifests.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 
 clean: ## remove the environment, archives and everything built
