@@ -22,9 +22,7 @@ def test_hadolint_finds_what_is_wrong() -> None:
 
 def test_everything_that_is_copied_goes_to_the_build() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    sources = [
-        name for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for name in line.split()[:-1]
-    ]
+    sources = [name for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for name in line.split()[:-1]]
     assert {"handler", "metrics.yaml", "scripts/healthcheck.py"} <= set(sources)
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in sources:

@@ -19,7 +19,7 @@ CRD = ROOT.parent / "shared" / "data" / "kserve-inferenceservice-crd.yaml"
 CUSTOM = {"InferenceService", "ServingRuntime", "ServiceMonitor"}
 LABELS = {"app.kubernetes.io/name": "gradcam-serving"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-HAPROXY = (ROOT / "image" / "haproxy.cfg").read_text()
+HAPROXY = (ROOT / "docker" / "haproxy.cfg").read_text()
 VARIANTS = [("cpu", False), ("gpu", False), ("kserve", False), ("cpu", True), ("gpu", True)]
 
 
@@ -80,7 +80,7 @@ def test_the_runtime_of_kserve_is_a_pod(rendered: dict[tuple[str, bool], list[Do
 
 
 def closed(schema: Any) -> Any:
-    """Returns an OpenAPI schema that takes no field it does not name, as the API server does when asked to be strict."""
+    """Returns an OpenAPI schema that takes no field it does not name."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -173,7 +173,7 @@ def test_probes_tell_loading_from_dead(deployed: list[Document]) -> None:
 
 
 def test_the_ports_are_those_of_the_image(documents: list[Document]) -> None:
-    config = (ROOT / "config.properties").read_text() + (ROOT / "image" / "torchserve.properties").read_text()
+    config = (ROOT / "config.properties").read_text() + (ROOT / "docker" / "torchserve.properties").read_text()
     settings = dict(line.split("=", 1) for line in config.splitlines() if "=" in line and not line.startswith("#"))
     outside = {int(port) for port in re.findall(r"bind :(\d+)", HAPROXY)}
     outside.add(int(settings["metrics_address"].removeprefix("http://0.0.0.0:")))
