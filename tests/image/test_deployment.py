@@ -23,7 +23,9 @@ def deployed(engine: Engine, tmp_path: Path) -> Iterator[Container]:
     deployment = for_podman(only(render("cpu", tmp_path), "Deployment"), published)
     manifest.write_text(yaml.safe_dump(deployment))
     engine("play", "kube", str(manifest))
-    yield Container(engine, "gradcam-serving-pod-torchserve", {8080: published})
+    # Podman's versions number pods differently.
+    (name,) = engine("ps", "--format", "{{.Names}}", "--filter", "name=-torchserve$").stdout.split()
+    yield Container(engine, name, {8080: published})
     engine("play", "kube", "--down", str(manifest))
 
 
