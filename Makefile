@@ -11,12 +11,14 @@ USERS ?= 8
 DURATION ?= 30
 P95 ?= 2000
 ERRORS ?= 0
+TARGET ?= cpu
 
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test lint fuzz reliability load-test lock clean
+.PHONY: help setup demo serve test lint fuzz reliability image image-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +26,7 @@ help: ## list the targets
 
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) runtime demo timm dev load
+	@$(ENVIRONMENT) runtime demo timm dev manifests
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -37,6 +40,8 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 test: ## all tests, a real TorchServe among them; no weights to download
 	@$(ENVIRONMENT) runtime demo timm dev load
 	@$(VENV)/python -m pytest --numprocesses 2
+	@$(ENVIRONMENT) runtime demo timm dev manifests
+	@$(VENV)/python -m pytest
 
 lint: ## ruff and mypy
 	@$(ENVIRONMENT) runtime demo timm dev
@@ -57,6 +62,13 @@ load-test: ## a server under load of all kinds, every answer checked; URL=http:/
 	@$(VENV)/python scripts/load_test.py --model $(MODEL) --users $(USERS) --duration $(DURATION) --max-p95 $(P95) \
 		--max-error-rate $(ERRORS) $(if $(URL),--url '$(URL)') $(if $(HEADER),--header '$(HEADER)') \
 		$(if $(PICTURES),--pictures '$(PICTURES)') $(if $(DOORS),--doors $(DOORS)) $(if $(OPTIONS),--options $(OPTIONS))
+image: ## build the serving image gradcam-serving:cpu with Docker or podman; TARGET=gpu for GPUs
+	@$(PYTHON) scripts/image.py --target $(TARGET)
+
+image-test: ## build the image and run it, with podman installed if need be
+	@$(ENVIRONMENT) runtime demo dev manifests
+	@$(VENV)/python scripts/image.py --prepare
+	@IMAGE=gradcam-serving:cpu $(VENV)/python -m pytest tests/image
 
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
@@ -71,6 +83,8 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group manifests --constraint requirements/runtime.txt --constraint requirements/dev.txt \
+		--output-file requirements/manifests.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 	@$(COMPILE) --group load --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --constraint requirements/dev.txt --output-file requirements/load.txt

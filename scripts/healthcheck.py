@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import struct
 import sys
 import urllib.error
@@ -66,10 +67,12 @@ def problem(answer: Any) -> str | None:
 def main() -> int:
     """Runs the command and returns its exit status."""
     parser = argparse.ArgumentParser(description="Tells whether a server can classify and explain.")
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", default=os.environ.get("MODEL"), help="if not given, that of the variable MODEL")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="in seconds (default: %(default)s)")
     given = parser.parse_args()
+    if not given.model:
+        parser.error("--model NAME is needed where MODEL is not set")
     wrong = check(given.url, given.model, given.timeout)
     print(f"{given.model} can classify" if wrong is None else f"{given.model} cannot classify: {wrong}")
     return int(wrong is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -231,3 +232,14 @@ def test_another_answer_is_not_healthy(squash: Model) -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("squash cannot classify: ")
     assert done.stderr == ""
+
+
+def test_the_model_may_be_that_of_the_environment(squash: Model) -> None:
+    command = [sys.executable, "-I", "-S", HEALTHCHECK, "--url", squash.server.inference_url]
+    environment = {key: value for key, value in os.environ.items() if key != "MODEL"}
+    named = subprocess.run(command, env=environment | {"MODEL": "squash"}, capture_output=True, text=True, check=False)
+    nameless = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (named.returncode, named.stdout) == (0, "squash can classify\n")
+    assert (nameless.returncode, nameless.stdout) == (2, "")
+    assert "--model NAME is needed where MODEL is not set" in nameless.stderr

