@@ -5,11 +5,14 @@ Ray carries this module and `dataset_engine` to the nodes by value; they import 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import ray
 
 from dataset_engine import Engine, Row
 
-RUN_FILE = "_run.json"
+OWNER_FILE = ".owner"
 
 CLASS = [("index", pa.int32()), ("label", pa.string()), ("probability", pa.float32())]
 EXPLANATION = [("evidence", pa.bool_()), ("peak", pa.list_(pa.int32())), ("heatmap", pa.list_(pa.list_(pa.float32())))]
@@ -38,6 +41,26 @@ SCHEMA = pa.schema(
 )
 
 
+class Superseded(Exception):
+    """Another run has begun to write into the folder."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the actors of a run are to do."""
+
+    program: str
+    """The text of `explain_worker.py`."""
+    options: dict[str, Any]
+    """What to ask about every picture."""
+    root: str | None
+    """What relative paths begin at; None where the table has the pictures' bytes."""
+    output: str
+    """Folder for the Parquet files, the same for all nodes."""
+    run: str
+    """That they belong to."""
+
+
 class Explainer:
     """Ray's actor: turns a table of pictures into a Parquet file, and says which.
 
@@ -45,38 +68,35 @@ class Explainer:
     because an actor or a node was lost, makes the same file once more, or finds it made.
     """
 
-    def __init__(self, archive: Any, program: str, options: dict[str, Any], root: str | None, output: str) -> None:
+    def __init__(self, archive: Any, work: Work) -> None:
         """Starts the engine.
 
         Args:
             archive: Ray's reference to the bytes of the `.mar`.
-            program: the text of `explain_worker.py`.
-            options: what to ask about every picture.
-            root: what relative paths begin at; None where the table has the pictures' bytes.
-            output: folder for the Parquet files, the same for all nodes.
+            work: what to do.
 
         Raises:
-            FileNotFoundError: the node does not see that folder.
+            FileNotFoundError: the node does not see the output folder.
         """
-        if not Path(output, RUN_FILE).exists():
-            raise FileNotFoundError(f"{output}: node {os.uname().nodename} does not see this folder; it must be shared")
-        self._engine = Engine(ray.get(archive), program, options)
-        self._root, self._output = root, Path(output)
+        self._work, self._output = work, Path(work.output)
+        if not (self._output / OWNER_FILE).exists():
+            raise FileNotFoundError(f"node {os.uname().nodename} does not see {work.output}: it must be shared")
+        self._engine = Engine(ray.get(archive), work.program, work.options)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Explains the pictures of a table with the columns `path` and, where there is no root, `image`."""
         paths = table["path"].to_pylist()
         target = self._output / file_name(paths)
         if not target.exists():
-            write(rows(paths, self._engine.answer(self._pictures(table))), target)
+            write(rows(paths, self._engine.answer(self._pictures(table))), target, self._work.run)
         done = pq.read_table(target, columns=["error"])
         errors = done.num_rows - done["error"].null_count
         return pa.table({"file": [target.name], "rows": [done.num_rows], "errors": [errors]})
 
     def _pictures(self, table: pa.Table) -> list[bytes | str]:
-        if self._root is None:
+        if self._work.root is None:
             return [image or b"" for image in table["image"].to_pylist()]
-        return [os.path.join(self._root, path) for path in table["path"].to_pylist()]
+        return [os.path.join(self._work.root, path) for path in table["path"].to_pylist()]
 
 
 def file_name(paths: Sequence[str]) -> str:
@@ -91,11 +111,42 @@ def rows(paths: Sequence[str], answers: Sequence[Row]) -> pa.Table:
     )
 
 
-def write(table: pa.Table, target: Path) -> None:
-    """Writes a Parquet file in one step, so that nobody ever finds half of it."""
+def write(table: pa.Table, target: Path, run: str) -> None:
+    """Writes a Parquet file in one step, so that nobody ever finds half of it.
+
+    Raises:
+        Superseded: the folder belongs to another run.
+    """
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     with partial.open("wb") as file:
         pq.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(target)
+    with owned(target.parent, run):
+        partial.replace(target)
+
+
+@contextmanager
+def owned(output: Path, run: str) -> Iterator[None]:
+    """Keeps the folder from changing its owner.
+
+    An actor outlives a command that is killed by some seconds. What it wrote then, the next run would not know of, and
+    do again.
+
+    Raises:
+        Superseded: the folder belongs to another run.
+    """
+    with (output / OWNER_FILE).open(encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if (owner := file.read()) != run:
+            raise Superseded(f"{output} belongs to run {owner}, not {run}")
+        yield
+
+
+def own(output: Path, run: str) -> None:
+    """Makes the folder a run's; when this returns, no actor of an earlier run writes there any more."""
+    with (output / OWNER_FILE).open("a", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(run)
+        file.flush()

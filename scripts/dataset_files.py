@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from dataset_actor import RUN_FILE
+from dataset_actor import own
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 TABLES = frozenset({".csv", ".parquet"})
 LOCK_FILE = ".lock"
+RUN_FILE = "_run.json"
 
 
 class DatasetError(Exception):
@@ -60,8 +62,8 @@ def read_source(given: Path, path_column: str, image_column: str | None) -> Sour
         paths = read_column(given, path_column, image_column)
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise DatasetError(f"{given}: {error}") from error
-    check_names(given, path_column, paths, unique=image_column is not None)
-    return Source(list(dict.fromkeys(paths)), given.absolute().parent if image_column is None else None)
+    names = checked_names(given, path_column, paths, unique=image_column is not None)
+    return Source(names, given.absolute().parent if image_column is None else None)
 
 
 def pictures_below(folder: Path) -> list[str]:
@@ -105,27 +107,29 @@ def check_type(table: Path, schema: pa.Schema, column: str, types: Sequence[pa.D
         raise DatasetError(f"{table}: column {column!r} must be of type {types[0]}, not {found}")
 
 
-def check_names(table: Path, column: str, paths: Sequence[str | None], *, unique: bool) -> None:
-    """Checks what names the pictures.
+def checked_names(table: Path, column: str, paths: Sequence[str | None], *, unique: bool) -> list[str]:
+    """Returns what names the pictures, each name once.
 
     Raises:
         DatasetError: there is none, one is missing, or two are the same where they must not be.
     """
     if not paths:
         raise DatasetError(f"{table} has no rows")
-    if missing := sum(not path for path in paths):
+    counted = Counter(path for path in paths if path)
+    if missing := len(paths) - counted.total():
         raise DatasetError(f"{table}: column {column!r} is empty in {missing:,} of {len(paths):,} rows")
-    name, count = Counter(paths).most_common(1)[0]
+    name, count = counted.most_common(1)[0]
     if unique and count > 1:
         raise DatasetError(f"{table}: column {column!r} names {count:,} pictures {name!r}; names must differ")
+    return list(counted)
 
 
 # ----------------------------------------------------------------------------- output
 
 
 @contextmanager
-def exclusive(output: Path, made_by: dict[str, Any]) -> Iterator[None]:
-    """Holds an output folder for one run, and sees that all of it is made in the same way.
+def exclusive(output: Path, made_by: dict[str, Any]) -> Iterator[str]:
+    """Holds an output folder for one run, and sees that all of it is made in the same way; yields the run's name.
 
     Args:
         output: the folder; made if need be.
@@ -145,9 +149,11 @@ def exclusive(output: Path, made_by: dict[str, Any]) -> Iterator[None]:
         except BlockingIOError as error:
             raise DatasetError(f"{output}: another run is writing there") from error
         check_run(output, made_by)
+        run = uuid.uuid4().hex
+        own(output, run)
         for left in output.glob(".part-*"):
-            left.unlink()
-        yield
+            left.unlink(missing_ok=True)
+        yield run
 
 
 def check_run(output: Path, made_by: dict[str, Any]) -> None:

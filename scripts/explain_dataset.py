@@ -34,7 +34,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 import dataset_actor
 import dataset_engine
-from dataset_actor import Explainer
+from dataset_actor import Explainer, Work
 from dataset_engine import PROGRAM, Engine, EngineError
 from dataset_files import (
     DatasetError,
@@ -146,7 +146,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     asked = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     program = Path(__file__).with_name(PROGRAM).read_text(encoding="utf-8")
     made_by = {"archive": hashlib.sha256(archive).hexdigest(), "options": asked, "root": str(source.root or "")}
-    with exclusive(options.output, made_by):
+    with exclusive(options.output, made_by) as name:
         done = read_done(options.output)
         left = len(set(source.paths) - set(done))
         console.print(f"{len(source.paths):,} pictures, {left:,} of them to explain", highlight=False)
@@ -155,12 +155,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
             Engine(archive, program, asked).close()
             connect(options.address)
             actors = min(options.actors or sys.maxsize, most_actors(gpu=options.gpu))
+            root = None if source.root is None else str(source.root)
             actor = {
                 "archive": ray.put(archive),
-                "program": program,
-                "options": asked,
-                "root": None if source.root is None else str(source.root),
-                "output": str(options.output.absolute()),
+                "work": Work(program, asked, root, str(options.output.absolute()), name),
             }
             dataset = to_do(source, done, options)
             files = explained(dataset, actor, options.rows_per_file, actors, gpu=options.gpu)
