@@ -12,10 +12,10 @@ VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint fuzz reliability lock clean
+.PHONY: help setup demo serve test lint fuzz reliability dataset-test sbom lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
@@ -48,6 +48,17 @@ reliability: ## break a real server under load in eight ways, then soak it for S
 	@$(ENVIRONMENT) runtime demo
 	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
 
+dataset-test: ## explain pictures in bulk on a local Ray cluster, with a node, an actor and the command killed midway
+	@$(ENVIRONMENT) runtime demo timm dev ray
+	@$(VENV)/python -m pytest tests/dataset
+
+sbom: ## the bill of materials of what is served, from the lock: CycloneDX in build/sbom.json
+	@$(ENVIRONMENT) sbom
+	@mkdir -p build
+	@$(VENV)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json requirements/runtime.txt
+	@echo "build/sbom.json"
+
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
@@ -62,6 +73,10 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
+	@$(COMPILE) --group ray --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--constraint requirements/dev.txt --output-file requirements/ray.txt
+	@$(COMPILE) --group sbom --constraint requirements/runtime.txt --constraint requirements/dev.txt \
+		--output-file requirements/sbom.txt
 
 clean: ## remove the environment, archives and everything built
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

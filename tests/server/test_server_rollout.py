@@ -135,6 +135,10 @@ def test_what_is_not_in_the_model_store_is_not_registered(open_server: Server, o
 
 
 def test_a_server_as_it_is_shipped_lets_nothing_in(server: Server, tuned_archive: Path, tmp_path: Path) -> None:
+    # Workflows bring models and code as well, and `enable_model_api` says nothing of them.
+    for url in (f"file://{tuned_archive}", "http://127.0.0.1:9/flow.war", "../flow.war"):
+        response = requests.post(f"{server.management_url}/workflows", params={"url": url}, timeout=60)
+        assert response.status_code == 404, response.text
     with pytest.raises(rollout.RolloutError, match="does not allow it"):
         rollout.add(server.management_url, tuned_archive, tmp_path)
     assert list(tmp_path.iterdir()) == []
