@@ -152,7 +152,7 @@ def test_bad_pictures_are_rows_and_the_process_goes_on(engine: Engine, tmp_path:
     pid = engine.pid
     good = hostile.encoded(oracles.picture(80, 60, seed=4), "JPEG")
     # What ends this is a signal, which only a main thread gets; an actor's work is on another one.
-    endless = hostile.many_comments(1_000_000, filled=False)
+    endless = hostile.many_comments(10_000_000, filled=False)
     rows = engine.answer([good, b"no picture", str(tmp_path / "none.png"), "a\0b", endless, good])
     assert [row.get("error", {}).get("code") for row in rows] == [
         None,
