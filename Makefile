@@ -23,6 +23,11 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) PYTHON=$(PYTHON)"
+.PHONY: help setup demo serve test lint fuzz reliability dataset-test sbom lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) runtime demo timm dev load
@@ -69,6 +74,16 @@ image-test: ## build the image and run it, with podman installed if need be
 	@$(ENVIRONMENT) runtime demo dev manifests
 	@$(VENV)/python scripts/image.py --prepare
 	@IMAGE=gradcam-serving:cpu $(VENV)/python -m pytest tests/image
+dataset-test: ## explain pictures in bulk on a local Ray cluster, with a node, an actor and the command killed midway
+	@$(ENVIRONMENT) runtime demo timm dev ray
+	@$(VENV)/python -m pytest tests/dataset
+
+sbom: ## the bill of materials of what is served, from the lock: CycloneDX in build/sbom.json
+	@$(ENVIRONMENT) sbom
+	@mkdir -p build
+	@$(VENV)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json requirements/runtime.txt
+	@echo "build/sbom.json"
 
 # The lock names no index, so it works with whichever one pip is configured for.
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
@@ -88,6 +103,10 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 	@$(COMPILE) --group load --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --constraint requirements/dev.txt --output-file requirements/load.txt
+	@$(COMPILE) --group ray --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--constraint requirements/dev.txt --output-file requirements/ray.txt
+	@$(COMPILE) --group sbom --constraint requirements/runtime.txt --constraint requirements/dev.txt \
+		--output-file requirements/sbom.txt
 
 clean: ## remove the environment, archives and everything built
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

@@ -77,9 +77,12 @@ class Build:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     name: str | None = None
+    version: str = "1.0"
     output: Path = MODEL_STORE
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})*", self.version, re.ASCII):
+            raise NetworkError(f"--version {self.version!r}: a version is numbers with dots between them, as 1.0")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.model, re.ASCII):
             raise NetworkError(f"--name {self.model!r}: a model's name has only letters, digits and '_', '-', '.'")
 
@@ -141,7 +144,7 @@ def build(options: Build) -> Path:
             images = random_images(model, preprocessing.input_size, 2)
             engines.accelerate(parts, options.engine, options.precision, images)
         _write_config(contents / CONFIG_FILE, settings)
-        packed = _pack(contents, options.model, Path(folder))
+        packed = _pack(contents, options.model, options.version, Path(folder))
         with zipfile.ZipFile(packed, "a") as archive:
             archive.comment = _fingerprint(options)
         return _deliver(packed, options.archive)
@@ -219,14 +222,14 @@ def _write_config(path: Path, settings: Settings) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def _pack(contents: Path, name: str, folder: Path) -> Path:
+def _pack(contents: Path, name: str, version: str, folder: Path) -> Path:
     """Has torch-model-archiver make the archive inside `folder`."""
     # The archiver deletes what it finds at TMPDIR/<name>.
     staging = folder / "staging"
     staging.mkdir()
     command = {
         "--model-name": name,
-        "--version": "1.0",
+        "--version": version,
         "--serialized-file": contents / WEIGHTS_FILE,
         "--handler": contents / HANDLER,
         "--config-file": contents / CONFIG_FILE,
@@ -299,6 +302,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mean", type=_three_numbers, help="of R,G,B in 0 to 1; the architecture's if not given")
     parser.add_argument("--std", type=_three_numbers, help="of R,G,B in 0 to 1; the architecture's if not given")
     parser.add_argument("--name", help="of the model in URLs; the architecture's if not given")
+    parser.add_argument(
+        "--version", default="1.0", help="of the model, where a server has several (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=MODEL_STORE, help="folder for the archive")
     parser.add_argument(
         "--if-needed", action="store_true", help="keep an archive that was built from the same options, files and code"

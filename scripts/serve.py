@@ -25,7 +25,7 @@ import sys
 import time
 import zipfile
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,6 +80,11 @@ class Server:
 
     def __init__(
         self, archives: Sequence[Path], port: int, log_dir: Path | None = None, capacity: Capacity = ONE_WORKER
+        self,
+        archives: Sequence[Path],
+        port: int,
+        log_dir: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Describes a server; nothing runs yet.
 
@@ -89,12 +94,14 @@ class Server:
             log_dir: where to keep TorchServe's log files.
             capacity: workers of each model whose archive does not say how many, and their threads where
                 `OMP_NUM_THREADS` does not.
+            settings: what is to be otherwise than in `config.properties`.
 
         Raises:
             ServerError: an archive is not one, or two have the same name.
         """
         self._archives = by_name(archives)
         self._port = port
+        self._settings = dict(settings or {})
         self.models = tuple(self._archives)
         self.inference_url = f"http://{HOST}:{port}"
         self.management_url = f"http://{HOST}:{port + 1}"
@@ -241,6 +248,22 @@ class Server:
             f"\ngrpc_inference_address={HOST}\ngrpc_inference_port={self._port + 3}"
             f"\ngrpc_management_address={HOST}\ngrpc_management_port={self._port + 4}\n"
         )
+        (directory / "config.properties").write_text(CONFIG.read_text() + self._changes())
+        (directory / METRICS.name).symlink_to(METRICS)
+
+    def _changes(self) -> str:
+        """Returns this server's own lines of the configuration; of two with the same key the last one counts."""
+        changes = {
+            "inference_address": self.inference_url,
+            "management_address": self.management_url,
+            "metrics_address": self.metrics_url,
+            "grpc_inference_address": HOST,
+            "grpc_inference_port": self._port + 3,
+            "grpc_management_address": HOST,
+            "grpc_management_port": self._port + 4,
+            **self._settings,
+        }
+        return "".join(f"\n{key}={value}" for key, value in changes.items()) + "\n"
 
     def _command(self) -> list[str]:
         """Returns the command line; its paths are those of `_write_files`."""
