@@ -4,6 +4,7 @@ PYTHON ?= python3
 MODEL ?= resnet18
 WEIGHTS ?= default
 PORT ?= 8080
+LENS_PORT ?= 8090
 FUZZ ?= 60
 ENGINE ?= auto
 SOAK ?= 300
@@ -32,6 +33,14 @@ help: ## list the targets
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) runtime demo timm dev load
 	@$(ENVIRONMENT) runtime demo timm dev manifests
+.PHONY: help setup demo serve lens test lens-test lens-screenshots lint fuzz reliability lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) LENS_PORT=$(LENS_PORT) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
+
+setup: ## make the environment .venv and nothing else
+	@$(ENVIRONMENT) runtime demo timm lens dev
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -42,14 +51,29 @@ serve: ## build the archive if needed and serve it in the foreground; Ctrl-C sto
 	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --engine $(ENGINE) --if-needed
 	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
 
+lens: ## the page that shows explanations, on the TorchServe at PORT or one that it starts, at LENS_PORT
+	@$(ENVIRONMENT) runtime demo lens
+	@$(VENV)/python scripts/open_lens.py --model $(MODEL) --weights $(WEIGHTS) --port $(PORT) --lens-port $(LENS_PORT)
+
 test: ## all tests, a real TorchServe among them; no weights to download
 	@$(ENVIRONMENT) runtime demo timm dev load
 	@$(VENV)/python -m pytest --numprocesses 2
 	@$(ENVIRONMENT) runtime demo timm dev manifests
+	@$(ENVIRONMENT) runtime demo timm lens dev
 	@$(VENV)/python -m pytest
 
+lens-test: ## the page in a real browser, with a real TorchServe; installs Debian's Chromium where it may
+	@$(ENVIRONMENT) runtime demo timm lens dev browser
+	@scripts/chromium.sh
+	@$(VENV)/python -m pytest tests/browser
+
+lens-screenshots: ## take the pictures of the page in docs/ anew
+	@$(ENVIRONMENT) runtime demo timm lens dev browser
+	@scripts/chromium.sh
+	@$(VENV)/python scripts/screenshots.py
+
 lint: ## ruff and mypy
-	@$(ENVIRONMENT) runtime demo timm dev
+	@$(ENVIRONMENT) runtime demo timm lens dev
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -96,10 +120,13 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group timm --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/timm.txt
 	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
+	@$(COMPILE) --group lens --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--output-file requirements/lens.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group manifests --constraint requirements/runtime.txt --constraint requirements/dev.txt \
 		--output-file requirements/manifests.txt
+	@$(COMPILE) --group browser --constraint requirements/lens.txt --output-file requirements/browser.txt
 	@$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 	@$(COMPILE) --group load --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --constraint requirements/dev.txt --output-file requirements/load.txt

@@ -1,7 +1,7 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
 """Sends pictures to the server, prints what it sees in them and writes what it looked at as overlays.
 
-paths → find_pictures → Picture → explain → Answer → save_overlays → Result → print_table
+paths → find_pictures → Picture → explain → Answer → save_overlays → Result → print_table, Report
 
 What is wrong with one picture is a `PictureError` and becomes that picture's row in the table; what makes
 every further request pointless is a `ServerError` and ends the run.
@@ -16,8 +16,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from rich.table import Table
 from rich.text import Text
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 from urllib3.util import Retry
+
+from report import Report
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 OUTPUT = Path("build/overlays")
@@ -121,6 +124,8 @@ class Answer:
     explanations: tuple[Explanation, ...]
     method: str
     layer: str
+    document: Mapping[str, Any]
+    """What a report keeps of it: all but the overlays, in the server's words."""
 
 
 @dataclass(frozen=True)
@@ -272,9 +277,16 @@ def parse(response: requests.Response) -> Answer:
             explanations=tuple(explanation(entry) for entry in body["explanations"]),
             method=str(body["method"]),
             layer=str(body["layer"]),
+            document=document(body),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PictureError(f"the answer is not that of a Grad-CAM model: {response.text[:80]}") from error
+
+
+def document(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an answer as it came, without its overlays."""
+    explanations = [{key: entry[key] for key in entry if key != "overlay"} for entry in body["explanations"]]
+    return {**{key: body[key] for key in ("predictions", "method", "layer", "image")}, "explanations": explanations}
 
 
 def prediction(entry: dict[str, Any]) -> Prediction:
@@ -338,6 +350,26 @@ def slug(label: str) -> str:
 def without_overlays(answer: Answer) -> Answer:
     """Drops the bytes: those of a large folder would not fit in memory until the table is printed."""
     return replace(answer, explanations=tuple(replace(entry, overlay=b"") for entry in answer.explanations))
+
+
+def report_result(report: Report, result: Result) -> None:
+    """Adds a picture to the report; one of which no thumbnail can be made becomes an error."""
+    name = str(result.picture.path)
+    try:
+        if isinstance(result.answer, PictureError):
+            raise result.answer
+        report.add(name, result.picture.path, result.answer.document)
+    except PictureError as error:
+        report.add_error(name, str(error))
+    except OSError as error:
+        report.add_error(name, f"explained, but no thumbnail can be made of it: {error}")
+
+
+def without_document(result: Result) -> Result:
+    """Drops what only a report needs: maps of a large folder would fill the memory."""
+    if isinstance(result.answer, PictureError):
+        return result
+    return replace(result, answer=replace(result.answer, document={}))
 
 
 def print_table(results: Sequence[Result]) -> None:
@@ -438,10 +470,15 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, metavar="DIR", help="where overlays go (default: %(default)s)"
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write all of it as one HTML file that opens from disk"
+    )
     return parser
 
 
-def run(service: Service, pictures: Sequence[Picture], options: Options, output: Path) -> int:
+def run(
+    service: Service, pictures: Sequence[Picture], options: Options, output: Path, report: Report | None = None
+) -> int:
     """Explains pictures, reports, and returns the exit status."""
     answers = explain_all(service, pictures, options, output)
     quiet = len(pictures) == 1 or not sys.stderr.isatty()
@@ -450,7 +487,9 @@ def run(service: Service, pictures: Sequence[Picture], options: Options, output:
     failure: ServerError | None = None
     try:
         for result in progress:
-            results.append(result)
+            if report is not None:
+                report_result(report, result)
+            results.append(without_document(result))
     except ServerError as error:
         failure = error
     if results:
@@ -467,13 +506,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     parser = argument_parser()
     given = parser.parse_args(arguments)
-    try:
-        pictures = find_pictures(given.inputs, given.output)
-        given.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(str(error))
     service = Service(given.url, given.model)
-    return run(service, pictures, Options(given.targets, given.topk, given.method), given.output)
+    options = Options(given.targets, given.topk, given.method)
+    with ExitStack() as stack:
+        report = None
+        try:
+            pictures = find_pictures(given.inputs, given.output)
+            given.output.mkdir(parents=True, exist_ok=True)
+            if given.report is not None:
+                report = stack.enter_context(Report(given.report, service.model))
+        except OSError as error:
+            parser.error(str(error))
+        status = run(service, pictures, options, given.output, report)
+    if report is not None:
+        print(f"Report written to {given.report}")
+    return status
 
 
 def interrupt(*_: object) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import predict
 
@@ -339,6 +341,13 @@ def test_explain_returns_the_answer_with_overlays(server: Server) -> None:
         explanations=(predict.Explanation(281, "tabby", 0.6157, peak=(3, 4), overlay=b"overlay"),),
         method="gradcam",
         layer="layer4.1.conv2",
+        document={
+            "predictions": [CAT, CUP],
+            "explanations": [{**CAT, "evidence": True, "heatmap": [[0.0, 1.0]], "peak": [3, 4]}],
+            "method": "gradcam",
+            "layer": "layer4.1.conv2",
+            "image": {"width": 451, "height": 300, "region": [0, 0, 451, 300]},
+        },
     )
 
 
@@ -546,3 +555,32 @@ def test_runs_by_its_name_and_without_the_network_libraries() -> None:
     assert by_name.stdout.startswith("usage: predict.py ")
     code = "import sys, predict; sys.exit(' '.join({'torch', 'numpy', 'gradcam', 'ts'} & set(sys.modules)) or None)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(predict.__file__).parent, check=True, timeout=60)
+
+
+def test_a_report_of_what_was_explained_and_what_was_not(server: Server) -> None:
+    Path("in").mkdir()
+    Image.new("RGB", (4, 3)).save("in/good.png")
+    write("in/strange.png")
+    write("in/wrong.png", b"wrong")
+    server.reply = lambda request: (
+        (400, UNDECODABLE) if request.form["data"] == b"wrong" else (200, answer(explained(CAT, b"overlay")))
+    )
+
+    assert predict.main(["in", "--url", server.url, "--output", "out", "--report", "report.html"]) == 1
+
+    page = Path("report.html").read_text(encoding="utf-8")
+    (entry,) = re.findall(r'class="entry">(.*)</script>', page)
+    assert json.loads(entry)["name"] == "in/good.png"
+    assert json.loads(entry)["explanations"] == [{**CAT, "evidence": True, "heatmap": [[0.0, 1.0]], "peak": [412, 130]}]
+    errors = [json.loads(found) for found in re.findall(r'class="error">(.*)</script>', page)]
+    assert [error["name"] for error in errors] == ["in/strange.png", "in/wrong.png"]
+    assert "no thumbnail" in errors[0]["message"]
+    assert errors[1]["message"] == "undecodable_image: cannot decode; send a whole JPEG"
+
+
+def test_a_report_that_cannot_be_written(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.jpg")
+    with pytest.raises(SystemExit):
+        predict.main(["a.jpg", "--url", server.url, "--report", "no/such/report.html"])
+    assert "no/such/report.html" in capsys.readouterr().err
+    assert server.requests == []

@@ -1,0 +1,50 @@
+"""Writes `static/colormaps.js`: OpenCV's tables, so that browser and server draw in the same colours.
+
+python -m lens.colormaps
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+FILE = Path(__file__).parent / "static" / "colormaps.js"
+# The first is the server's default. The others have an order that a colour-blind person sees too, cividis the same one.
+NAMES = ("jet", "cividis", "viridis", "inferno")
+COLORS_PER_LINE = 16
+
+HEADER = """\
+// Written by `python -m lens.colormaps` from OpenCV's tables.
+
+const TABLES = {
+"""
+FOOTER = """\
+};
+
+/** Of each name 256 colours, as 768 bytes: red, green, blue of level 0, then of level 1 … */
+export const COLORMAPS = Object.fromEntries(
+  Object.entries(TABLES).map(([name, lines]) => [name, bytes(lines.join(""))]),
+);
+
+function bytes(hexadecimal) {
+  return Uint8Array.from(hexadecimal.match(/../g), (digits) => parseInt(digits, 16));
+}
+"""
+
+
+def render() -> str:
+    """Returns the module."""
+    return HEADER + "".join(f"  {name}: [\n{_lines(name)}  ],\n" for name in NAMES) + FOOTER
+
+
+def _lines(name: str) -> str:
+    levels = np.arange(256, dtype=np.uint8)
+    colors = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))[:, 0, ::-1]  # (256, 3), RGB
+    rows = colors.reshape(-1, COLORS_PER_LINE * 3)  # (16, 48)
+    return "".join(f'    "{row.tobytes().hex()}",\n' for row in rows)
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), encoding="utf-8")
