@@ -18,29 +18,19 @@ VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint fuzz reliability load-test lock clean
-.PHONY: help setup demo serve test lint fuzz reliability image image-test lock clean
+.PHONY: help setup demo serve lens test lens-test image-test dataset-test lint fuzz reliability load-test lens-screenshots \
+	image sbom lock clean
 
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) PYTHON=$(PYTHON)"
-.PHONY: help setup demo serve test lint fuzz reliability dataset-test sbom lock clean
-
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
-
-setup: ## make the environment .venv and nothing else
-	@$(ENVIRONMENT) runtime demo timm dev load
-	@$(ENVIRONMENT) runtime demo timm dev manifests
-.PHONY: help setup demo serve lens test lens-test lens-screenshots lint fuzz reliability lock clean
+# What `make test` and `make lint` need.
+TESTED := runtime demo timm lens dev load manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE) LENS_PORT=$(LENS_PORT) FUZZ=$(FUZZ) SOAK=$(SOAK) PYTHON=$(PYTHON)"
+	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE)"
+	@echo "    LENS_PORT=$(LENS_PORT) FUZZ=$(FUZZ) SOAK=$(SOAK) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) TARGET=$(TARGET) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
-	@$(ENVIRONMENT) runtime demo timm lens dev
+	@$(ENVIRONMENT) $(TESTED)
 
 demo: ## everything once: environment, weights, archive, server, one photograph explained
 	@$(ENVIRONMENT) runtime demo
@@ -56,11 +46,8 @@ lens: ## the page that shows explanations, on the TorchServe at PORT or one that
 	@$(VENV)/python scripts/open_lens.py --model $(MODEL) --weights $(WEIGHTS) --port $(PORT) --lens-port $(LENS_PORT)
 
 test: ## all tests, a real TorchServe among them; no weights to download
-	@$(ENVIRONMENT) runtime demo timm dev load
+	@$(ENVIRONMENT) $(TESTED)
 	@$(VENV)/python -m pytest --numprocesses 2
-	@$(ENVIRONMENT) runtime demo timm dev manifests
-	@$(ENVIRONMENT) runtime demo timm lens dev
-	@$(VENV)/python -m pytest
 
 lens-test: ## the page in a real browser, with a real TorchServe; installs Debian's Chromium where it may
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
@@ -73,7 +60,7 @@ lens-screenshots: ## take the pictures of the page in docs/ anew
 	@$(VENV)/python scripts/screenshots.py
 
 lint: ## ruff and mypy
-	@$(ENVIRONMENT) runtime demo timm lens dev
+	@$(ENVIRONMENT) $(TESTED)
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -91,6 +78,7 @@ load-test: ## a server under load of all kinds, every answer checked; URL=http:/
 	@$(VENV)/python scripts/load_test.py --model $(MODEL) --users $(USERS) --duration $(DURATION) --max-p95 $(P95) \
 		--max-error-rate $(ERRORS) $(if $(URL),--url '$(URL)') $(if $(HEADER),--header '$(HEADER)') \
 		$(if $(PICTURES),--pictures '$(PICTURES)') $(if $(DOORS),--doors $(DOORS)) $(if $(OPTIONS),--options $(OPTIONS))
+
 image: ## build the serving image gradcam-serving:cpu with Docker or podman; TARGET=gpu for GPUs
 	@$(PYTHON) scripts/image.py --target $(TARGET)
 
@@ -98,6 +86,7 @@ image-test: ## build the image and run it, with podman installed if need be
 	@$(ENVIRONMENT) runtime demo dev manifests
 	@$(VENV)/python scripts/image.py --prepare
 	@IMAGE=gradcam-serving:cpu $(VENV)/python -m pytest tests/image
+
 dataset-test: ## explain pictures in bulk on a local Ray cluster, with a node, an actor and the command killed midway
 	@$(ENVIRONMENT) runtime demo timm dev ray
 	@$(VENV)/python -m pytest tests/dataset

@@ -79,11 +79,11 @@ class Server:
     """
 
     def __init__(
-        self, archives: Sequence[Path], port: int, log_dir: Path | None = None, capacity: Capacity = ONE_WORKER
         self,
         archives: Sequence[Path],
         port: int,
         log_dir: Path | None = None,
+        capacity: Capacity = ONE_WORKER,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """Describes a server; nothing runs yet.
@@ -235,25 +235,13 @@ class Server:
             (store / f"{model}.mar").symlink_to(archive.resolve())
         if self.log_dir is not None:
             self.log_dir.mkdir(parents=True, exist_ok=True)
-        (directory / "config.properties").write_text(CONFIG.read_text() + self._own_lines())
-        (directory / METRICS.name).symlink_to(METRICS)
-
-    def _own_lines(self) -> str:
-        """Returns this server's lines of the configuration; of two with the same key the last one counts."""
-        return (
-            f"\ndefault_workers_per_model={self._capacity.workers}"
-            f"\ninference_address={self.inference_url}"
-            f"\nmanagement_address={self.management_url}"
-            f"\nmetrics_address={self.metrics_url}"
-            f"\ngrpc_inference_address={HOST}\ngrpc_inference_port={self._port + 3}"
-            f"\ngrpc_management_address={HOST}\ngrpc_management_port={self._port + 4}\n"
-        )
         (directory / "config.properties").write_text(CONFIG.read_text() + self._changes())
         (directory / METRICS.name).symlink_to(METRICS)
 
     def _changes(self) -> str:
         """Returns this server's own lines of the configuration; of two with the same key the last one counts."""
         changes = {
+            "default_workers_per_model": self._capacity.workers,
             "inference_address": self.inference_url,
             "management_address": self.management_url,
             "metrics_address": self.metrics_url,
