@@ -13,12 +13,15 @@ COPY requirements/runtime.txt /requirements/
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
 
-# ---- and the code of EfficientNet-Lite0, the network of the archive that is served when no other is mounted
+# ---- and the code of EfficientNet-Lite0, the network of the archive that is served when no other is mounted, and what
+# the page's server needs
 FROM packages AS packages-gpu
-COPY requirements/demo.txt /requirements/
+COPY requirements/demo.txt requirements/lens.txt /requirements/
 RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /requirements/network.txt \
     && pip --python /opt/venv/bin/python install \
-        --no-cache-dir --no-deps --require-hashes --requirement /requirements/network.txt
+        --no-cache-dir --no-deps --require-hashes --requirement /requirements/network.txt \
+    && pip --python /opt/venv/bin/python install \
+        --no-cache-dir --no-deps --require-hashes --requirement /requirements/lens.txt
 
 # ---- without what only a GPU is driven with. PyPI's torch for Linux is built for CUDA and its libraries have to be
 # there to be loaded, so these are all: triton writes kernels, cuSOLVER and cuDNN's engines are loaded by their use.
@@ -42,7 +45,10 @@ FROM ${BASE} AS app
 WORKDIR /app
 COPY config.properties docker/torchserve.properties /config/
 RUN cat /config/config.properties /config/torchserve.properties > config.properties
-COPY metrics.yaml scripts/healthcheck.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
+COPY metrics.yaml scripts/healthcheck.py scripts/capacity.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
+COPY handler/gradcam/machine.py gradcam/
+COPY lens lens/
+COPY examples examples/
 
 # ---- both images: the packages, the largest by far, below what changes more often
 FROM ${BASE} AS runtime
@@ -59,10 +65,11 @@ ENV PATH=/opt/venv/bin:${PATH} \
     MODEL=efficientnet_lite0 \
     MODEL_STORE=/models \
     DRAIN_SECONDS=60 \
+    LENS_HOST=0.0.0.0 \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
-# HTTP, metrics, gRPC; the management API is on loopback.
+# HTTP, metrics, gRPC; the management API is on loopback. The page has LENS_PORT, if that is set.
 EXPOSE 8080 8082 8083
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=30s --start-period=300s --retries=3 \

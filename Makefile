@@ -8,6 +8,7 @@ LENS_PORT ?= 8090
 FUZZ ?= 60
 ENGINE ?= auto
 SOAK ?= 300
+ROUNDS ?= 3
 USERS ?= 8
 DURATION ?= 30
 P95 ?= 2000
@@ -18,8 +19,8 @@ VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve lens test lens-test image-test dataset-test lint fuzz reliability load-test lens-screenshots \
-	image sbom lock clean
+.PHONY: help setup demo serve lens test lens-test image-test dataset-test lint fuzz reliability benchmark load-test \
+	lens-screenshots image sbom lock clean
 
 # What `make test` and `make lint` need.
 TESTED := runtime demo timm lens dev load manifests
@@ -27,7 +28,7 @@ TESTED := runtime demo timm lens dev load manifests
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: MODEL=$(MODEL) WEIGHTS=$(WEIGHTS) PORT=$(PORT) (management PORT+1, metrics PORT+2) ENGINE=$(ENGINE)"
-	@echo "    LENS_PORT=$(LENS_PORT) FUZZ=$(FUZZ) SOAK=$(SOAK) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) TARGET=$(TARGET) PYTHON=$(PYTHON)"
+	@echo "    LENS_PORT=$(LENS_PORT) FUZZ=$(FUZZ) SOAK=$(SOAK) ROUNDS=$(ROUNDS) USERS=$(USERS) DURATION=$(DURATION) P95=$(P95) ERRORS=$(ERRORS) TARGET=$(TARGET) PYTHON=$(PYTHON)"
 
 setup: ## make the environment .venv and nothing else
 	@$(ENVIRONMENT) $(TESTED)
@@ -72,6 +73,10 @@ fuzz: ## a minute of fuzzing the decoder and the parser; FUZZ=600 for more
 reliability: ## break a real server under load in eight ways, then soak it for SOAK seconds
 	@$(ENVIRONMENT) runtime demo
 	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
+
+benchmark: ## our servers, the stock one and Grad-CAM as others write it, in turns; ENGINE=openvino to have that, too
+	@$(ENVIRONMENT) runtime demo dev $(filter openvino,$(ENGINE))
+	@$(VENV)/python scripts/benchmark.py --rounds $(ROUNDS)
 
 load-test: ## a server under load of all kinds, every answer checked; URL=http://HOST:PORT for yours
 	@$(ENVIRONMENT) runtime demo load

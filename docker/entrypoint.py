@@ -1,4 +1,4 @@
-"""Runs TorchServe behind HAProxy; on SIGTERM no request that was accepted goes without its answer.
+"""Runs TorchServe behind HAProxy, and the page if asked; on SIGTERM no accepted request goes without its answer.
 
 TorchServe ends at once when it is told to, and resets every connection. So HAProxy has the ports and is told
 first: it takes no new connections and ends with its last answer, or after DRAIN_SECONDS; then TorchServe is stopped.
@@ -10,12 +10,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from capacity import Capacity
+
 APP = Path(__file__).parent
 STOP_TIMEOUT = 10.0
+RESTART_PAUSE = 5.0
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment with workers and threads that fit what the container may use, where it names none."""
+    capacity = Capacity.of_machine()
+    return {
+        "TS_DEFAULT_WORKERS_PER_MODEL": str(capacity.workers),
+        "OMP_NUM_THREADS": str(capacity.threads),
+        **os.environ,
+    }
 
 
 def proxy_command() -> list[str]:
@@ -30,21 +44,35 @@ def server_command() -> list[str]:
     return [*launcher, *files, "--model-store", os.environ["MODEL_STORE"]]
 
 
+def start_page() -> subprocess.Popen[bytes]:
+    """Starts the page's server."""
+    return subprocess.Popen([sys.executable, "-m", "lens"], cwd=APP, start_new_session=True)
+
+
 def main() -> int:
-    """Runs until a signal, exit status 0, or until either process ends by itself, exit status 1."""
+    """Runs until a signal, exit status 0, or until TorchServe or HAProxy ends by itself, exit status 1."""
     # Groups of their own: the launcher's has Java and the workers.
-    server = subprocess.Popen(server_command(), start_new_session=True)
+    server = subprocess.Popen(server_command(), env=environment(), start_new_session=True)
     proxy = subprocess.Popen(proxy_command(), start_new_session=True)
+    page = start_page() if "LENS_PORT" in os.environ else None
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
         proxy.send_signal(signal.SIGUSR1)
+        if page:
+            page.terminate()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    ended, _ = os.wait()
+    while (ended := os.wait()[0]) == (page and page.pid):
+        page = None
+        if not stopping:
+            # Pictures are classified without the page, too.
+            print("the page ended by itself; it is started anew", file=sys.stderr, flush=True)
+            time.sleep(RESTART_PAUSE)
+            page = None if stopping else start_page()
     if not stopping:
         print(f"{'HAProxy' if ended == proxy.pid else 'TorchServe'} ended by itself", file=sys.stderr, flush=True)
     proxy.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ OURS_10 = Contestant("ours, 10 classes", {"Gradcam-Explain": "10"}, everything=F
 OURS_OVERLAY = Contestant("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg"}, everything=False)
 OURS_ONE_WORKER = Contestant("ours, with maps, one worker")
 OURS_FAST = Contestant("ours, with maps, decoding: fast")
+OURS_COMPILED = Contestant("ours, with maps, compile", everything=False)
 OURS_OPENVINO = Contestant("ours, with maps, openvino")
 OURS_OPENVINO_FAST = Contestant("ours, with maps, openvino, decoding: fast")
 OURS_OPENVINO_LABELS = Contestant("ours, labels only, openvino", NO_MAPS, everything=False)
@@ -70,20 +72,22 @@ OURS_OPENVINO_LABELS = Contestant("ours, labels only, openvino", NO_MAPS, everyt
 def entries(folder: Path) -> list[Entry]:
     """Builds all archives, with the same weights and the same preprocessing, and returns the servers."""
     here, cores = Capacity.of_machine(), machine.cores()
-    weights = _weights(folder)
-    stock_1, stock_8 = (_peer(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
+    weights = save_weights(folder)
+    stock_1, stock_8 = (peer(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
     ours = _ours(folder, "ours", weights)
     servers = [
         Entry(stock_1, here, (STOCK_1,)),
         Entry(stock_8, here, (STOCK_8,)),
         # What TorchServe does on its own: a worker a core, each with a thread a core.
         Entry(stock_1, Capacity(workers=cores, threads=cores), (STOCK_DEFAULTS,)),
-        Entry(_peer(folder, "hooks", str(PEERS / "two_hooks.py"), weights), here, (TWO_HOOKS,)),
-        Entry(_peer(folder, "gradcam", str(PEERS / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)),
+        Entry(peer(folder, "hooks", str(PEERS / "two_hooks.py"), weights), here, (TWO_HOOKS,)),
+        Entry(peer(folder, "gradcam", str(PEERS / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)),
         Entry(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
         Entry(ours, Capacity(workers=1, threads=cores), (OURS_ONE_WORKER,)),
         Entry(_ours(folder, "fast", weights, decoding="fast"), here, (OURS_FAST,)),
     ]
+    if shutil.which("c++"):
+        servers.append(Entry(_ours(folder, "compile", weights, engine="compile"), here, (OURS_COMPILED,)))
     if importlib.util.find_spec("openvino"):
         openvino = _ours(folder, "openvino", weights, engine="openvino")
         both = _ours(folder, "both", weights, engine="openvino", decoding="fast")
@@ -92,25 +96,15 @@ def entries(folder: Path) -> list[Entry]:
     return servers
 
 
-def _weights(folder: Path) -> Path:
+def save_weights(folder: Path) -> Path:
+    """Writes seeded random weights of a ResNet-18 as a state dict."""
     torch.manual_seed(SEED)
     path = folder / "resnet18.pth"
     torch.save(torchvision.models.resnet18().state_dict(), path)
     return path
 
 
-def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", decoding: Decoding = "exact") -> Path:
-    """Builds an archive as a user does, but with the stock handler's preprocessing."""
-    labels = folder / "labels.json"
-    labels.write_text(json.dumps(LABELS))
-    return build_mar.build(
-        Build(
-            MODEL, str(weights), labels=labels, transform="crop", engine=engine, decoding=decoding, output=folder / name
-        )
-    )
-
-
-def _peer(folder: Path, name: str, handler: str, weights: Path, batch: int = BATCH) -> Path:
+def peer(folder: Path, name: str, handler: str, weights: Path, batch: int = BATCH) -> Path:
     """Builds an archive of somebody else's handler."""
     target = folder / name
     target.mkdir()
@@ -139,3 +133,14 @@ def _peer(folder: Path, name: str, handler: str, weights: Path, batch: int = BAT
         capture_output=True,
     )
     return target / f"{MODEL}.mar"
+
+
+def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", decoding: Decoding = "exact") -> Path:
+    """Builds an archive as a user does, but with the stock handler's preprocessing."""
+    labels = folder / "labels.json"
+    labels.write_text(json.dumps(LABELS))
+    return build_mar.build(
+        Build(
+            MODEL, str(weights), labels=labels, transform="crop", decoding=decoding, engine=engine, output=folder / name
+        )
+    )

@@ -22,13 +22,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from types import FrameType, TracebackType
 from typing import TextIO
@@ -55,6 +55,8 @@ READY_TIMEOUT = 300.0  # of all workers; libraries and weights may come from a c
 STOP_TIMEOUT = 10.0  # TorchServe needs 2.5 s to end when nothing is wrong
 POLL_INTERVAL = 0.1
 HTTP_TIMEOUT = 10.0
+SOCKET = ".ts.sock.99999"  # of a worker, in the folder for temporary files; the number varies
+LONGEST_SOCKET = 107  # bytes, Linux's limit
 KEPT_LINES = 2000  # of TorchServe's output, to say why something failed; its log files have all
 SHOWN_LINES = 30
 
@@ -110,7 +112,7 @@ class Server:
         self.log_dir = log_dir
         self._capacity = capacity
         self._output: deque[str] = deque(maxlen=KEPT_LINES)
-        self._directory: TemporaryDirectory[str] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: Thread | None = None
 
@@ -133,13 +135,17 @@ class Server:
         """Starts TorchServe and returns at once; whatever happens then, `stop` cleans up.
 
         Raises:
-            ServerError: a port is taken, or there is no Java.
+            ServerError: a port is taken, there is no Java, or the folder for temporary files has too long a name.
         """
         java_home = find_java_home()
         check_ports(self._port)
         self._output.clear()
-        self._directory = TemporaryDirectory(prefix="torchserve-")
+        self._directory = tempfile.TemporaryDirectory(prefix="torchserve-")
         directory = Path(self._directory.name)
+        if len(os.fsencode(directory / SOCKET)) > LONGEST_SOCKET:
+            raise ServerError(
+                f"{tempfile.gettempdir()} has too long a name for the sockets of workers: set TMPDIR to a shorter one"
+            )
         self._write_files(directory)
         self._process = subprocess.Popen(
             self._command(),

@@ -29,7 +29,7 @@ class PytorchGradCam(ImageClassifier):  # type: ignore[misc]
     def postprocess(self, data: Tensor) -> list[dict[str, Any]]:
         """Explains the batch, and takes the labels from the forward pass that the library has made for it."""
         with torch.enable_grad():
-            heatmaps = self.cam(input_tensor=data.to(self.device))  # (B, H, W)
+            heatmaps = self.cam(input_tensor=data.to(self.device), targets=None)  # (B, H, W)
         labels = super().postprocess(self.cam.outputs.detach())
         return [
             {"labels": names, "heatmap": base64.b64encode(_png(heatmap)).decode()}

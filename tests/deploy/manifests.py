@@ -38,9 +38,9 @@ def render(overlay: str, folder: Path, components: bool = False) -> list[Documen
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
-def only(documents: list[Document], kind: str) -> Document:
-    """Returns the one document of this kind."""
-    (found,) = (document for document in documents if document["kind"] == kind)
+def only(documents: list[Document], kind: str, name: str = "gradcam-serving") -> Document:
+    """Returns the one document of this kind and name."""
+    (found,) = (entry for entry in documents if (entry["kind"], entry["metadata"]["name"]) == (kind, name))
     return found
 
 
@@ -56,6 +56,7 @@ def pod_of(documents: list[Document]) -> Document:
 
 def server_of(documents: list[Document]) -> Document:
     """Returns the container that serves."""
-    (container,) = pod_of(documents)["containers"]
+    names = {"torchserve", "kserve-container"}
+    (container,) = (container for container in pod_of(documents)["containers"] if container["name"] in names)
     assert isinstance(container, dict)
     return container

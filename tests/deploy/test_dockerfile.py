@@ -27,4 +27,4 @@ def test_everything_that_is_copied_goes_to_the_build() -> None:
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in sources:
         assert (ROOT / source).exists()
-        assert any(source == name or source.startswith(f"{name}/") for name in let_in), source
+        assert any(f"{name}/".startswith(f"{source}/") or source.startswith(f"{name}/") for name in let_in), source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 from manifests import COMPONENTS, KUBERNETES, ROOT, Document, only, pod_of, render, server_of
+
+from capacity import Capacity
+from lens.settings import Settings as LensSettings
 
 CRD = ROOT.parent / "shared" / "data" / "kserve-inferenceservice-crd.yaml"
 CUSTOM = {"InferenceService", "ServingRuntime", "ServiceMonitor"}
@@ -140,13 +142,13 @@ def test_every_container_has_its_share_and_no_more(documents: list[Document]) ->
     assert all("sizeLimit" in volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume)
 
 
-def test_torch_has_a_thread_a_core_of_the_limit(documents: list[Document]) -> None:
+def test_workers_and_threads_are_left_to_the_image(documents: list[Document]) -> None:
     container = server_of(documents)
-    threads = environment(container)["OMP_NUM_THREADS"]
-    if isinstance(threads, str):
-        assert int(threads) == math.ceil(float(container["resources"]["limits"]["cpu"]))
-    else:
-        assert threads == {"resourceFieldRef": {"resource": "limits.cpu"}}
+    assert not {"OMP_NUM_THREADS", "TS_DEFAULT_WORKERS_PER_MODEL"} & environment(container).keys()
+    limits = container["resources"]["limits"]
+    assert limits["memory"].endswith("Gi")
+    capacity = Capacity.of(int(limits["cpu"]), int(limits["memory"][:-2]) * 2**30, int(limits.get("nvidia.com/gpu", 0)))
+    assert capacity == (Capacity(1, 4) if "nvidia.com/gpu" in limits else Capacity(2, 1))
 
 
 def test_the_images_are_targets_of_the_dockerfile(documents: list[Document]) -> None:
@@ -219,6 +221,25 @@ def test_only_pictures_and_metrics_come_in_and_nothing_goes_out(
         (["metrics"], [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]),
     ]
     assert policy["egress"] == []
+
+
+def test_the_page_is_reached_by_a_service_of_its_own_and_reaches_what_it_asks(deployed: list[Document]) -> None:
+    (page,) = (container for container in pod_of(deployed)["containers"] if container["name"] == "lens")
+    (port,) = page["ports"]
+    settings = LensSettings.from_environment({"LENS_HOST": dockerfile_env("LENS_HOST")})
+    assert (settings.host, settings.port) == ("0.0.0.0", port["containerPort"])
+    # What it asks listens in the same pod.
+    assert settings.inference == "http://127.0.0.1:8080"
+    assert settings.management == "http://127.0.0.1:8081"
+    service = only(deployed, "Service", "gradcam-serving-lens")["spec"]
+    assert service["selector"] == LABELS
+    assert [entry["targetPort"] for entry in service["ports"]] == [port["name"]]
+    opened = only(deployed, "NetworkPolicy")["spec"]["ingress"]
+    assert {"from": [{"namespaceSelector": {}}], "ports": [{"port": port["name"]}]} in opened
+    assert page["command"] == ["tini", "--", "python", "-m", "lens"]
+    assert page["livenessProbe"]["httpGet"] == {"path": "/health", "port": port["name"]}
+    # A pod without its page still classifies.
+    assert "readinessProbe" not in page
 
 
 def test_a_pod_has_time_to_drain(deployed: list[Document]) -> None:

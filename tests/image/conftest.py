@@ -12,8 +12,8 @@ from image import Engine, find_engine
 
 # As strict as the manifests.
 CONFINED = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777"]
-LIMITED = ["--memory", "3g", "--cpus", "2", "--env", "OMP_NUM_THREADS=2"]
-PORTS = (8080, 8083)
+LIMITED = ["--memory", "4g", "--cpus", "2"]
+PORTS = (8080, 8083, 8090)
 
 Start = Callable[..., Container]
 

@@ -47,5 +47,4 @@ def test_the_deployment_serves(deployed: Container) -> None:
     answer = deployed.post().json()
     assert answer["predictions"][0]["label"] == "Egyptian cat"
     assert answer["explanations"][0]["peak"] == [289, 150]
-    assert deployed.run("printenv", "OMP_NUM_THREADS", "MODEL").split() == ["2", "efficientnet_lite0"]
     assert deployed.engine("exec", deployed.name, "touch", "/app/x", check=False).returncode != 0

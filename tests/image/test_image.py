@@ -42,6 +42,10 @@ def found(container: Container, command: str) -> str:
     return container.run("sh", "-c", f"{command} 2>/dev/null || true")
 
 
+def exit_status(container: Container) -> str:
+    return container.engine("inspect", "--format", "{{.State.ExitCode}}", container.name).stdout.strip()
+
+
 # ----------------------------------------------------------------------------- what is in it
 
 
@@ -53,17 +57,20 @@ def test_nothing_runs_as_root_and_nothing_is_left_of_the_build(served: Container
 
 
 def test_of_the_repository_there_is_only_what_serving_needs(served: Container) -> None:
-    files = served.run("sh", "-c", "find /app /models -type f").split()
+    files = served.run("sh", "-c", "find /app /models -type f -not -path '/app/lens/*'").split()
     assert sorted(files) == [
+        "/app/capacity.py",
         "/app/config.properties",
         "/app/entrypoint.py",
+        *(f"/app/examples/{picture}.jpg" for picture in ("chelsea", "coffee", "rocket")),
+        "/app/gradcam/machine.py",
         "/app/haproxy.cfg",
         "/app/healthcheck.py",
         "/app/log4j2.xml",
         "/app/metrics.yaml",
         "/models/efficientnet_lite0.mar",
     ]
-    assert found(served, "find / -xdev -name 'gradcam*'") == ""
+    assert found(served, "find / -xdev -name 'gradcam*'") == "/app/gradcam\n"
 
 
 def test_process_1_is_an_init(served: Container) -> None:
@@ -147,6 +154,43 @@ def test_grpc_is_answered_and_the_method_that_ends_workers_is_not(
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_workers_and_threads_fit_the_limits(served: Container) -> None:
+    read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/models/efficientnet_lite0').read().decode())"
+    (model,) = json.loads(served.run("python", "-c", read))
+    assert [worker["status"] for worker in model["workers"]] == ["READY", "READY"]
+    assert model["minWorkers"] == model["maxWorkers"] == 2
+    for worker in model["workers"]:
+        assert "\0OMP_NUM_THREADS=1\0" in served.run("cat", f"/proc/{worker['pid']}/environ")
+
+
+# ----------------------------------------------------------------------------- the page
+
+
+def test_the_page_is_there_if_asked_and_comes_back(start: Start, served: Container) -> None:
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{served.ports[8090]}/health", timeout=5)
+    container = start("--env", "LENS_PORT=8090")
+    container.wait_until(container.is_healthy)
+    page = f"http://127.0.0.1:{container.ports[8090]}"
+
+    def is_there() -> bool:
+        return requests.get(f"{page}/health", timeout=5).status_code == 200
+
+    container.wait_until(is_there)
+    assert "<title>" in requests.get(page, timeout=5).text
+    headers = {"Content-Type": "image/jpeg"}
+    answer = requests.post(f"{page}/predictions/efficientnet_lite0", PICTURE, headers=headers, timeout=120).json()
+    assert answer["explanations"][0]["label"] == "Egyptian cat"
+    container.kill("lens")
+    with pytest.raises(requests.ConnectionError):
+        is_there()
+    assert container.post().status_code == 200
+    container.wait_until(is_there)
+    assert "the page ended by itself; it is started anew" in container.logs()
+    container.engine("stop", "--time", "75", container.name)
+    assert exit_status(container) == "0"
+
+
 # ----------------------------------------------------------------------------- dead, and busy
 
 
@@ -219,7 +263,7 @@ def test_when_torchserve_ends_the_container_does(start: Start) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert "TorchServe ended by itself" in container.logs()
-    assert container.engine("inspect", "--format", "{{.State.ExitCode}}", container.name).stdout.strip() == "1"
+    assert exit_status(container) == "1"
 
 
 # ----------------------------------------------------------------------------- other archives, other images

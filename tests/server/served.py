@@ -25,8 +25,10 @@ from serve import Server
 
 Pixels = NDArray[np.uint8]
 
-# What float32 leaves of the same numbers in another order, and six decimals of JSON.
-HEATMAP_TOLERANCE = 1e-5
+# What float32 leaves of the same numbers in another order, and six decimals of JSON. Maps of a class with little
+# evidence are divided by a small maximum: those of the plain network are up to 1e-5 from float64's, in another layout
+# of memory 2e-5.
+HEATMAP_TOLERANCE = 4e-5
 PROBABILITY_TOLERANCE = 2e-6
 
 # So long the model `batched` holds a batch back until eight requests are there.

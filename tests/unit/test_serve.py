@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_taken_port_is_named(number: int) -> None:
 def test_port_out_of_range(port: int) -> None:
     with pytest.raises(ServerError, match="from 1 to 65531"):
         check_ports(port)
+
+
+def test_temporary_folder_too_long_for_sockets(
+    archive: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    server = Server([archive("cat.mar")], free_port())
+    with pytest.raises(ServerError, match="longlong has too long a name for the sockets of workers: set TMPDIR"):
+        server.__enter__()
+    assert list(folder.iterdir()) == []
 
 
 def test_end_of_a_worker() -> None:
