@@ -326,7 +326,8 @@ def show(measured: Sequence[Measurement]) -> None:
     for column in ("", "wanted", *(f"{concurrency} at once" for concurrency in CONCURRENCIES)):
         table.add_column(column)
     for name, wanted, values in summary(measured):
-        table.add_row(name, wanted, *(spread(value) if value else "-" for value in values))
+        if any(values):
+            table.add_row(name, wanted, *(spread(value) if value else "-" for value in values))
     console.print(table)
 
 
@@ -351,13 +352,11 @@ def summary(measured: Sequence[Measurement]) -> Iterator[tuple[str, str, list[li
     usual = [Case(USUAL_SIZE, concurrency) for concurrency in CONCURRENCIES]
     for name, one, other, wanted in RATIOS:
         yield name, wanted, [ratios(measured, one, other, case, lambda m: m.rate) for case in usual]
-    both = contestants.OURS, contestants.STOCK_1
-    yield "p50: maps ÷ stock batch 1", "≤ 1 alone", [ratios(measured, *both, case, latency(0.5)) for case in usual]
-    yield (
-        "a worker's memory ÷ stock's",
-        "≤ 1.1",
-        [ratios(measured, *both, case, lambda m: m.worker_bytes) for case in usual],
-    )
+    for stock in (contestants.STOCK_1, contestants.STOCK_DEFAULTS):
+        p50 = [ratios(measured, contestants.OURS, stock, case, latency(0.5)) for case in usual]
+        yield f"p50: maps ÷ {stock.name}", "≤ 1 alone", p50
+    memory = [ratios(measured, contestants.OURS, contestants.STOCK_8, case, lambda m: m.worker_bytes) for case in usual]
+    yield "a worker's memory: maps ÷ stock batch 8", "≤ 1.1", memory
 
 
 def write(measured: Sequence[Measurement], path: Path) -> None:
@@ -398,20 +397,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement, default %(default)s")
+    parser.add_argument(
+        "--variants", action="store_true", help="only ours, with other workers, threads, batches and delays"
+    )
     options = parser.parse_args(arguments)
+    name = "variants" if options.variants else "serving"
     OUTPUT.mkdir(parents=True, exist_ok=True)
     measured: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="gradcam-benchmark-") as folder:
         console.print("Building the archives")
-        entries = contestants.entries(Path(folder))
+        entries = (contestants.variants if options.variants else contestants.entries)(Path(folder))
         console.print("Checking that all find the same class")
         check(entries)
         for measurement in run(entries, options.rounds, options.seconds):
             measured.append(measurement)
-            write(measured, OUTPUT / "serving.json")
+            write(measured, OUTPUT / f"{name}.json")
     show(measured)
-    draw(measured, OUTPUT / "serving.svg")
-    console.print(f"{OUTPUT}/serving.json, serving.svg")
+    draw(measured, OUTPUT / f"{name}.svg")
+    console.print(f"{OUTPUT}/{name}.json, {name}.svg")
     return 0
 
 

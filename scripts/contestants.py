@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,6 @@ OURS_LABELS = Contestant("ours, labels only", NO_MAPS)
 OURS = Contestant("ours, with maps")
 OURS_10 = Contestant("ours, 10 classes", {"Gradcam-Explain": "10"}, everything=False)
 OURS_OVERLAY = Contestant("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg"}, everything=False)
-OURS_ONE_WORKER = Contestant("ours, with maps, one worker")
 OURS_FAST = Contestant("ours, with maps, decoding: fast")
 OURS_COMPILED = Contestant("ours, with maps, compile", everything=False)
 OURS_OPENVINO = Contestant("ours, with maps, openvino")
@@ -83,7 +83,6 @@ def entries(folder: Path) -> list[Entry]:
         Entry(peer(folder, "hooks", str(PEERS / "two_hooks.py"), weights), here, (TWO_HOOKS,)),
         Entry(peer(folder, "gradcam", str(PEERS / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)),
         Entry(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
-        Entry(ours, Capacity(workers=1, threads=cores), (OURS_ONE_WORKER,)),
         Entry(_ours(folder, "fast", weights, decoding="fast"), here, (OURS_FAST,)),
     ]
     if shutil.which("c++"):
@@ -94,6 +93,28 @@ def entries(folder: Path) -> list[Entry]:
         servers.append(Entry(openvino, here, (OURS_OPENVINO_LABELS, OURS_OPENVINO)))
         servers.append(Entry(both, here, (OURS_OPENVINO_FAST,)))
     return servers
+
+
+def variants(folder: Path) -> list[Entry]:
+    """Returns our server as it comes, and with other workers, threads, batches and delays."""
+    here, cores = Capacity.of_machine(), machine.cores()
+    ours = _ours(folder, "ours", save_weights(folder))
+    capacities = [here, Capacity(1, cores), Capacity(cores, cores), Capacity(1, 1)]
+    changes = [("batchSize", 1), ("batchSize", 4), ("batchSize", 16), ("maxBatchDelay", 10), ("maxBatchDelay", 100)]
+    return [
+        *(
+            Entry(ours, capacity, (Contestant(f"ours, workers × threads {capacity.workers} × {capacity.threads}"),))
+            for capacity in dict.fromkeys(capacities)
+        ),
+        *(
+            Entry(
+                _with_setting(ours, folder / f"{name}{value}", name, value),
+                here,
+                (Contestant(f"ours, {name} {value}"),),
+            )
+            for name, value in changes
+        ),
+    ]
 
 
 def save_weights(folder: Path) -> Path:
@@ -144,3 +165,16 @@ def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", deco
             MODEL, str(weights), labels=labels, transform="crop", decoding=decoding, engine=engine, output=folder / name
         )
     )
+
+
+def _with_setting(archive: Path, folder: Path, setting: str, value: int) -> Path:
+    """Writes an archive with another value of a setting of TorchServe's."""
+    folder.mkdir()
+    changed = folder / archive.name
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "model-config.yaml":
+                content = yaml.safe_dump({**yaml.safe_load(content), setting: value}).encode()
+            target.writestr(name, content)
+    return changed

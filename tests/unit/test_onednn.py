@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 import oracles
-from gradcam import network, onednn
+from gradcam import cam, network, onednn
+from gradcam.engines import accelerate
 from gradcam.onednn import PackedConvolution
+from gradcam.split import Split, split
 
 
 class Two(nn.Module):
@@ -161,3 +164,25 @@ def test_a_resnet_is_convolutions_and_little_else() -> None:
     model, images, expected = packed(network.build("resnet18", 10), size=64)
     torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
     assert left(model) == ["maxpool", "avgpool", "flatten", "fc"]
+
+
+def test_maps_are_as_near_to_exact_arithmetic_as_the_networks_own() -> None:
+    layer, classes = "layer4.1.conv2", [0, 4, 5, 66, 566, 999]
+    resnet = oracles.seeded(network.build("resnet18", 1000))
+    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(3)) * 4 - 2
+    repeated = images.expand(len(classes), -1, -1, -1)  # (1, 3, H, W) → (N, 3, H, W)
+    exact = oracles.tutorial(copy.deepcopy(resnet).double(), layer, repeated.double(), classes).heatmaps  # (N, h, w)
+
+    def error(parts: Split) -> float:
+        with torch.inference_mode():
+            features = parts.features(images.contiguous(memory_format=torch.channels_last))
+        rows = features.rows(torch.zeros(len(classes), dtype=torch.long))
+        gradients = parts.gradients(rows, lambda logits: logits[range(len(classes)), classes])
+        heatmaps = cam.normalize(cam.gradcam(parts.activations(rows), gradients))
+        return float((heatmaps - exact).abs().max())
+
+    parts = split(resnet, layer, (224, 224))
+    packed_parts = accelerate(parts, "eager", "float32", images)
+    assert isinstance(packed_parts.trunk, fx.GraphModule)
+    assert any(isinstance(module, PackedConvolution) for module in packed_parts.trunk.modules())
+    assert error(packed_parts) <= max(2 * error(parts), 2e-5) < 1e-4
