@@ -61,6 +61,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             self.device,
             max_forward=properties.get("batch_size") or MAX_FORWARD,
         )
+        machine.return_memory()
         self.pipeline.warm_up()
         self.model = self.pipeline.network
         self.initialized = True

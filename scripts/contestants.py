@@ -56,7 +56,7 @@ class Entry:
 STOCK_1 = Contestant("stock, batch 1")
 STOCK_8 = Contestant("stock, batch 8")
 STOCK_DEFAULTS = Contestant("stock, batch 1, TorchServe's default workers")
-TWO_HOOKS = Contestant("two hooks, full backward")
+TWO_HOOKS = Contestant("two hooks, full backward", everything=False)
 GRADCAM = Contestant("pytorch-grad-cam")
 OURS_LABELS = Contestant("ours, labels only", NO_MAPS)
 OURS = Contestant("ours, with maps")
@@ -65,7 +65,7 @@ OURS_OVERLAY = Contestant("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg
 OURS_FAST = Contestant("ours, with maps, decoding: fast")
 OURS_COMPILED = Contestant("ours, with maps, compile", everything=False)
 OURS_OPENVINO = Contestant("ours, with maps, openvino")
-OURS_OPENVINO_FAST = Contestant("ours, with maps, openvino, decoding: fast")
+OURS_OPENVINO_FAST = Contestant("ours, with maps, openvino, decoding: fast", everything=False)
 OURS_OPENVINO_LABELS = Contestant("ours, labels only, openvino", NO_MAPS, everything=False)
 
 

@@ -118,7 +118,12 @@ def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
         warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO uses
         model = openvino.convert_model(trunk, example_input=images, input=[-1, *images.shape[1:]])
     hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-    config = {"INFERENCE_PRECISION_HINT": hints[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    config = {
+        "INFERENCE_PRECISION_HINT": hints[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # Each worker would pin its threads to the first cores, the same for all.
+        "ENABLE_CPU_PINNING": False,
+    }
     compiled = openvino.Core().compile_model(model, "CPU", config)
 
     def run(images: Tensor) -> tuple[Tensor, ...]:

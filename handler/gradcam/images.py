@@ -276,7 +276,9 @@ def _address_space() -> int:
 
 
 def _check_scans(image: Image.Image, data: bytes) -> None:
-    if image.format in ("JPEG", "MPO") and (scans := _scans(data)) > MAX_SCANS:
+    if image.format not in ("JPEG", "MPO") or data.count(b"\xff" + START_OF_SCAN) <= MAX_SCANS:
+        return  # most pictures: these bytes are in each scan, and elsewhere
+    if (scans := _scans(data)) > MAX_SCANS:
         raise UndecodableImage(f"the picture has {scans:,} scans, more than any program writes; {SUPPORTED}")
 
 
@@ -346,7 +348,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         # Pillow's own conversion cuts off at 255, which turns most 16-bit pictures white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image.info.pop("transparency", None)  # it is dropped, and Pillow would warn of it
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _check_depth(image: Image.Image) -> None:

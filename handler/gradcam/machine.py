@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def memory(cgroups: Path = CGROUPS) -> int:
     """Returns the memory that control groups leave, in bytes."""
     limits = _numbers(cgroups / "memory.max") or _numbers(cgroups / "memory" / "memory.limit_in_bytes")
     return min([int(psutil.virtual_memory().total), *limits])
+
+
+def return_memory() -> None:
+    """Gives memory that is free back to the system; glibc keeps what loading a network leaves in between."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    if trim is not None:
+        trim(0)
 
 
 def _numbers(path: Path) -> list[int]:

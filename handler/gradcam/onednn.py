@@ -7,6 +7,7 @@ weights, and these are reordered once. It is what torch.compile does with a froz
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any, TypeGuard, cast
@@ -53,8 +54,10 @@ def pack(network: fx.GraphModule, images: Tensor) -> fx.GraphModule:
         network: in eval mode, float32, on the CPU.
         images: (B, 3, H, W) such as it will be given.
     """
-    # A copy, with batch norms folded into the convolutions in front of them.
-    packed = cast(fx.GraphModule, fuse(network, no_trace=True))
+    # Another graph of the same modules, so that no weight is there twice; then batch norms are folded into copies of the
+    # convolutions in front of them.
+    packed = fx.GraphModule(network, copy.deepcopy(network.graph))
+    packed = cast(fx.GraphModule, fuse(packed, inplace=True, no_trace=True))
     shapes = _shapes(packed, images)
     for node in packed.graph.nodes:
         if _can_be_packed(module := _called(packed, node)) and node.args:

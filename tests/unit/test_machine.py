@@ -59,3 +59,14 @@ def test_memory(files: dict[str, str], memory: int, tmp_path: Path) -> None:
 def test_this_machine() -> None:
     assert 1 <= machine.cores() <= ALL_CORES
     assert 2**28 < machine.memory() <= ALL_MEMORY
+
+
+def test_free_memory_is_given_back() -> None:
+    process = psutil.Process()
+    pieces = [bytes(60_000) for _ in range(3000)]
+    last = pieces.pop()  # keeps glibc from giving back by itself what lies below
+    pieces.clear()
+    held = process.memory_info().rss
+    machine.return_memory()
+    assert process.memory_info().rss < held - 100e6
+    assert len(last) == 60_000
