@@ -54,8 +54,8 @@ def pack(network: fx.GraphModule, images: Tensor) -> fx.GraphModule:
         network: in eval mode, float32, on the CPU.
         images: (B, 3, H, W) such as it will be given.
     """
-    # Another graph of the same modules, so that no weight is there twice; then batch norms are folded into copies of the
-    # convolutions in front of them.
+    # Another graph of the same modules, so that no weight is there twice; then batch norms are folded into copies of
+    # the convolutions in front of them.
     packed = fx.GraphModule(network, copy.deepcopy(network.graph))
     packed = cast(fx.GraphModule, fuse(packed, inplace=True, no_trace=True))
     shapes = _shapes(packed, images)
