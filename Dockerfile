@@ -14,20 +14,22 @@ RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
 
 # ---- and the code of EfficientNet-Lite0, the network of the archive that is served when no other is mounted, and what
-# the page's server needs
+# the page's server needs, and nvJPEG
 FROM packages AS packages-gpu
-COPY requirements/demo.txt requirements/lens.txt /requirements/
+COPY requirements/demo.txt requirements/lens.txt requirements/gpu.txt /requirements/
 RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /requirements/network.txt \
     && pip --python /opt/venv/bin/python install \
         --no-cache-dir --no-deps --require-hashes --requirement /requirements/network.txt \
     && pip --python /opt/venv/bin/python install \
-        --no-cache-dir --no-deps --require-hashes --requirement /requirements/lens.txt
+        --no-cache-dir --no-deps --require-hashes --requirement /requirements/lens.txt \
+    && pip --python /opt/venv/bin/python install \
+        --no-cache-dir --no-deps --require-hashes --requirement /requirements/gpu.txt
 
 # ---- without what only a GPU is driven with. PyPI's torch for Linux is built for CUDA and its libraries have to be
 # there to be loaded, so these are all: triton writes kernels, cuSOLVER and cuDNN's engines are loaded by their use.
 FROM packages-gpu AS packages-cpu
 RUN pip --python /opt/venv/bin/python uninstall --yes \
-        triton nvidia-cusolver cuda-bindings cuda-pathfinder \
+        torchcodec triton nvidia-cusolver cuda-bindings cuda-pathfinder \
     && find /opt/venv -name 'libcudnn_*.so.*' -delete \
     && python -c 'import torch, torchvision'
 

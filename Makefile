@@ -23,7 +23,7 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 	lens-screenshots image sbom lock clean
 
 # What `make test` and `make lint` need.
-TESTED := runtime demo timm lens dev load manifests
+TESTED := runtime demo timm lens gpu dev load manifests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,7 @@ lock: ## resolve pyproject.toml anew into requirements/
 	@$(COMPILE) --group timm --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/timm.txt
 	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
+	@$(COMPILE) --group gpu --constraint requirements/runtime.txt --output-file requirements/gpu.txt
 	@$(COMPILE) --group lens --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/lens.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \

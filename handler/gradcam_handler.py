@@ -28,7 +28,7 @@ from gradcam.pipeline import MAX_FORWARD, Batch, Forward, Pipeline
 from gradcam.settings import Settings
 
 # What a map depends on, and the overlay.
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "torchserve")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "torchcodec", "opencv-python-headless", "torchserve")
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             "layers": [name for name, _ in self.model.named_modules() if name],
             "cut": self.pipeline.splits[self.pipeline.settings.layer].way,
             "engine": self.pipeline.splits[self.pipeline.settings.layer].engine,
+            "decoder": "pillow" if self.pipeline.decoder is None else "nvjpeg",
             "labels": list(self.pipeline.labels.names),
             "device": str(self.device),
             "versions": {
@@ -168,7 +169,7 @@ def _device(gpu_id: int | None) -> torch.device:
 
 
 def _version(package: str) -> str | None:
-    """Returns the version of an installed package; None where it came under another name, as OpenCV may."""
+    """Returns the version of an installed package; None where it is not there, or came under another name."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

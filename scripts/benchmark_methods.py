@@ -53,7 +53,8 @@ SEED = 0
 INPUT_SIZE = (224, 224)
 CLASSES = 1000
 MANY = 10
-BATCHES = (1, 8)
+# A GPU is not busy before.
+BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32, 128, 256)}
 
 # Each is hundreds of passes through the network where a peer computes it.
 HEAVY = ("ablationcam", "scorecam")
@@ -323,10 +324,10 @@ class Contest:
     rounds: int
 
 
-def contests(rounds: int) -> list[Contest]:
+def contests(rounds: int, device: str) -> list[Contest]:
     """Returns Grad-CAM in every batch size, then each method that a peer has too, for one image."""
     others = [method for method in cam.METHODS if method != "gradcam" and peers(method)]
-    return [Contest("gradcam", batch, rounds) for batch in BATCHES] + [
+    return [Contest("gradcam", batch, rounds) for batch in BATCHES[device]] + [
         Contest(method, 1, min(rounds, HEAVY_ROUNDS) if method in HEAVY else rounds) for method in others
     ]
 
@@ -339,7 +340,8 @@ class Benchmark:
         # The peers need parameters that take gradients, as a network has them that is loaded in the usual way.
         self.model = network.build(architecture, CLASSES).requires_grad_(True).to(device)
         self.layer = network.default_layer(network.build(architecture, CLASSES), INPUT_SIZE)
-        self.images = torch.randn(max(BATCHES), 3, *INPUT_SIZE, device=device)
+        self.device = device
+        self.images = torch.randn(max(BATCHES[device]), 3, *INPUT_SIZE, device=device)
         self.synchronize: Run = torch.cuda.synchronize if device == "cuda" else lambda: None
         self.left_out: dict[str, str] = {}
 
@@ -381,7 +383,7 @@ def measure(benchmark: Benchmark, rounds: int) -> tuple[list[Row], list[dict[str
     """Runs all contests; returns the table's lines, and the seconds for the record."""
     lines: list[Row] = []
     record = []
-    for contest in track(contests(rounds), "Measuring", console=progress):
+    for contest in track(contests(rounds, benchmark.device), "Measuring", console=progress):
         seconds = benchmark.run(contest)
         lines += rows(contest.method, contest.batch, seconds)
         record.append({**asdict(contest), "seconds": seconds})

@@ -9,15 +9,17 @@ import resource
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,6 +27,8 @@ from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImag
 from gradcam.settings import Decoding, Interpolation, Settings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUPPORTED = "send JPEG, PNG, WebP, BMP, GIF or TIFF"
@@ -54,6 +58,9 @@ MAX_SCANS = 100
 START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
 # Not the bytes that stand for a 0xff among the pixels, nor what parts these (RST).
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+
+# How a JPEG usually numbers its channels. Others may mean red, green and blue, and not every decoder guesses the same.
+YCBCR = ((1, 2, 3), (0, 1, 2))
 
 # A TIFF has a strip a row at most, or tiles. Of each the decoder starts anew, and that is not to be interrupted.
 MAX_SEGMENTS = 100_000
@@ -131,6 +138,16 @@ class View:
         return round((self.resized_height - self.input_height) / 2)
 
     @property
+    def columns(self) -> tuple[int, int]:
+        """First column of the resized picture that is computed, and the one behind the last: almost always all."""
+        return _computed(self.left, self.input_width, self.resized_width)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First row of the resized picture that is computed, and the one behind the last."""
+        return _computed(self.top, self.input_height, self.resized_height)
+
+    @property
     def region(self) -> Region:
         """The part of the picture that the input shows."""
         x, y = self.width / self.resized_width, self.height / self.resized_height
@@ -156,6 +173,17 @@ class Picture:
     height: int
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the network sees of a picture."""
+
+    view: View
+    model_input: Tensor
+    """(3, H, W), uint8, on any device."""
+    image: Image.Image | None
+    """The whole picture, where an overlay is to be drawn on it."""
+
+
 def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
     """Decodes a picture to RGB, turned as its EXIF orientation says.
 
@@ -174,16 +202,36 @@ def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
     """
     if len(data) > settings.max_image_bytes:
         raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
+    return _read(data, settings, lambda image: _loaded(image, settings, whole))
+
+
+def plain_jpeg(data: bytes, settings: Settings) -> tuple[int, int] | None:
+    """Returns the size of a JPEG that all decoders read alike, from its header, which has passed all checks.
+
+    Returns:
+        Width and height in pixels, turned as the EXIF orientation says; None for any other picture, and for one that
+        `decode` would refuse.
+    """
+    if len(data) > settings.max_image_bytes or not data.endswith(b"\xff" + END_OF_IMAGE):
+        return None
+    try:
+        return _read(data, settings, _plain_size)
+    except RequestError:
+        return None
+
+
+def _read(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
+    """Returns what the reader makes of a picture, within the limits of time and memory."""
     with warnings.catch_warnings():
         # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
         warnings.simplefilter("ignore")
-        return _decoded(data, settings, whole)
+        return _limited(data, settings, reader)
 
 
-def _decoded(data: bytes, settings: Settings, whole: bool) -> Picture:
+def _limited(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
     try:
         with _time_limit(settings.max_decode_seconds), _memory_limit(settings):
-            return _opened(data, settings, whole)
+            return _opened(data, settings, reader)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
@@ -200,19 +248,33 @@ def _decoded(data: bytes, settings: Settings, whole: bool) -> Picture:
         raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
 
 
-def _opened(data: bytes, settings: Settings, whole: bool) -> Picture:
+def _opened(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
     Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, settings)
         _check_scans(image, data)
         _check_segments(image, data)
-        width, height = image.size
-        if settings.decoding == "fast" and not whole:
-            _reduce(image, settings)
-        image.load()
-        turn = _turn(image)
-        upright = image if turn is None else image.transpose(turn)
-        return Picture(_to_rgb(upright), *((height, width) if turn in ON_THEIR_SIDE else (width, height)))
+        return reader(image)
+
+
+def _loaded(image: Image.Image, settings: Settings, whole: bool) -> Picture:
+    width, height = image.size
+    if settings.decoding == "fast" and not whole:
+        _reduce(image, settings)
+    image.load()
+    turn = _turn(image)
+    upright = image if turn is None else image.transpose(turn)
+    return Picture(_to_rgb(upright), *((height, width) if turn in ON_THEIR_SIDE else (width, height)))
+
+
+def _plain_size(image: Image.Image) -> tuple[int, int] | None:
+    if not isinstance(image, JpegImageFile) or image.format != "JPEG" or "progressive" in image.info:
+        return None
+    channels = tuple(channel for channel, *_ in image.layer)
+    if len(channels) != 1 and (channels not in YCBCR or image.info.get("adobe_transform", 1) != 1):
+        return None
+    width, height = image.size
+    return (height, width) if _turn(image) in ON_THEIR_SIDE else (width, height)
 
 
 def _reduce(image: Image.Image, settings: Settings) -> None:
@@ -392,11 +454,12 @@ def _cause(error: Exception) -> str:
 # ----------------------------------------------------------------------------- model input
 
 
-def blank(settings: Settings) -> bytes:
-    """Returns a grey JPEG of the size that the network sees."""
-    height, width = settings.input_size
+def sample(settings: Settings) -> bytes:
+    """Returns a JPEG twice as large as the network sees, in which each colour rises in a direction of its own."""
+    rising = np.linspace(0, 255, 2 * max(settings.resize_size, *settings.input_size)).astype(np.uint8)
+    across, down = np.meshgrid(rising, rising)
     file = io.BytesIO()
-    Image.new("RGB", (width, height), "grey").save(file, "JPEG")
+    Image.fromarray(np.stack([across, down, 255 - across], axis=2)).save(file, "JPEG")
     return file.getvalue()
 
 
@@ -409,11 +472,8 @@ def model_input(image: Image.Image, view: View, decoding: Decoding) -> Tensor:
     Returns:
         (3, H, W), uint8.
     """
-    left, right = _computed(view.left, view.input_width, view.resized_width)
-    top, bottom = _computed(view.top, view.input_height, view.resized_height)
-    # Small pictures cost little either way.
-    large = image.width >= view.resized_width and image.height >= view.resized_height
-    if decoding == "fast" and large and (right - left, bottom - top) == (view.resized_width, view.resized_height):
+    (left, right), (top, bottom) = view.columns, view.rows
+    if decoding == "fast" and is_reduced(image.width, image.height, view):
         resized = _resized_by_torch(image, view)
     else:
         x, y = image.width / view.resized_width, image.height / view.resized_height
@@ -423,6 +483,12 @@ def model_input(image: Image.Image, view: View, decoding: Decoding) -> Tensor:
         resized = resized.permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
     x0, y0 = view.left - left, view.top - top
     return resized[:, y0 : y0 + view.input_height, x0 : x0 + view.input_width]
+
+
+def is_reduced(width: int, height: int, view: View) -> bool:
+    """Says whether a picture of this size is resized to fewer pixels, and all of it: others cost little either way."""
+    whole = (view.columns, view.rows) == ((0, view.resized_width), (0, view.resized_height))
+    return whole and width >= view.resized_width and height >= view.resized_height
 
 
 def _resized_by_torch(image: Image.Image, view: View) -> Tensor:

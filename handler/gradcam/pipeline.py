@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from gradcam import cam, engines, images, network, overlay
@@ -36,9 +35,10 @@ from gradcam.errors import (
     unknown,
 )
 from gradcam.explainer import Explainer, Pair, Pass
-from gradcam.images import Region, View
+from gradcam.images import Region, Seen, View
 from gradcam.message import Explanation, Prediction, Request, Result
 from gradcam.network import Labels
+from gradcam.nvjpeg import Decoder
 from gradcam.options import Options
 from gradcam.settings import Settings, SettingsError
 from gradcam.split import Split, SplitError, random_images, split
@@ -87,11 +87,7 @@ class Item:
     method: str
     layers: tuple[str, ...]
     augmentations: tuple[Augmentation, ...]
-    view: View
-    model_input: Tensor
-    """(3, H, W), uint8."""
-    picture: Image.Image | None
-    """Kept for the overlay, where one was asked for."""
+    seen: Seen
 
     @property
     def passes(self) -> int:
@@ -196,6 +192,7 @@ class Pipeline:
             )
         }
         self.uncuttable: dict[str, str] = {}
+        self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
         self.explainer = Explainer(settings.max_replay_bytes)
 
     @classmethod
@@ -216,7 +213,7 @@ class Pipeline:
 
     def warm_up(self) -> None:
         """Answers a lone request and a full batch, so that no client waits for what is done the first time only."""
-        picture = images.blank(self.settings)
+        picture = images.sample(self.settings)
         for count in (1, self.max_forward):
             requests = [Request(picture, Options(overlay="jpeg"))] * count
             forward = self.inference(self.preprocess(requests))
@@ -230,13 +227,25 @@ class Pipeline:
         start = time.monotonic()
         # The other half of the time is the network's.
         decoded_until = start + self.settings.max_batch_seconds / 2
+        seen = self._seen_by_gpu(requests)
         items: dict[int, Item | RequestError] = {}
         # Small ones first: who sends a picture that takes for ever may lose time, its neighbours may not.
         for row, request in sorted(enumerate(requests), key=lambda entry: _weight(entry[1])):
-            items[row] = self._item(request, decoded_until)
+            items[row] = self._item(request, seen.get(row), decoded_until)
         return Batch([items[row] for row in range(len(requests))], start + self.settings.max_batch_seconds)
 
-    def _item(self, request: Request | RequestError, decoded_until: float) -> Item | RequestError:
+    def _seen_by_gpu(self, requests: Sequence[Request | RequestError]) -> dict[int, Seen]:
+        """Decodes what a GPU can, by row: pictures that no overlay is drawn on."""
+        if self.decoder is None:
+            return {}
+        without = {
+            row: request.image
+            for row, request in enumerate(requests)
+            if isinstance(request, Request) and request.encoding is None
+        }
+        return self.decoder.decode(without)
+
+    def _item(self, request: Request | RequestError, seen: Seen | None, decoded_until: float) -> Item | RequestError:
         if isinstance(request, RequestError):
             return request
         options = request.options
@@ -251,21 +260,23 @@ class Pipeline:
             augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
             self._check_passes(request.companions, len(layers), len(augmentations))
             targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
-            picture = images.decode(request.image, self.settings, whole=request.encoding is not None)
-            self._check_overlays(request, picture.width * picture.height)
-            view = View.of(picture.width, picture.height, self.settings)
             return Item(
                 request=request,
                 targets=targets,
                 method=options.method or self.settings.method,
                 layers=layers,
                 augmentations=augmentations,
-                view=view,
-                model_input=images.model_input(picture.image, view, self.settings.decoding),
-                picture=None if request.encoding is None else picture.image,
+                seen=seen or self._seen(request),
             )
         except RequestError as error:
             return error
+
+    def _seen(self, request: Request) -> Seen:
+        picture = images.decode(request.image, self.settings, whole=request.encoding is not None)
+        self._check_overlays(request, picture.width * picture.height)
+        view = View.of(picture.width, picture.height, self.settings)
+        model_input = images.model_input(picture.image, view, self.settings.decoding)
+        return Seen(view, model_input, None if request.encoding is None else picture.image)
 
     def _check(self, options: Options, companions: int) -> None:
         """Checks the options against the model, before any work is done."""
@@ -344,9 +355,8 @@ class Pipeline:
             return Forward(batch, legs, {row: logits for row, logits in _logits(legs).items() if row not in late})
 
     def _normalized(self, items: list[Item]) -> Tensor:
-        inputs = torch.stack([item.model_input for item in items])  # (B, 3, H, W)
-        inputs = inputs.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        return images.normalize(inputs, self.settings)
+        inputs = torch.stack([item.seen.model_input.to(self.device) for item in items])  # (B, 3, H, W)
+        return images.normalize(inputs.to(memory_format=torch.channels_last), self.settings)
 
     def _pass(self, layer: str, normalized: Tensor) -> Pass:
         parts = self.splits[layer]
@@ -411,9 +421,9 @@ class Pipeline:
                 ],
                 method=item.method,
                 layers=item.layers,
-                width=item.view.width,
-                height=item.view.height,
-                region=item.view.region,
+                width=item.seen.view.width,
+                height=item.seen.view.height,
+                region=item.seen.view.region,
             )
         except RequestError as error:
             return error
@@ -426,11 +436,11 @@ class Pipeline:
     ) -> Explanation:
         drawn = None
         needed = first or item.request.accept is None
-        if needed and item.picture is not None and item.request.encoding is not None:
-            options, picture = item.request.options, np.asarray(item.picture)  # (H, W, 3)
-            blended = overlay.draw(heatmap, picture, item.view.region, options.colormap, options.alpha)
+        if needed and item.seen.image is not None and item.request.encoding is not None:
+            options, picture = item.request.options, np.asarray(item.seen.image)  # (H, W, 3)
+            blended = overlay.draw(heatmap, picture, item.seen.view.region, options.colormap, options.alpha)
             drawn = overlay.encode(blended, item.request.encoding)
-        return Explanation(prediction, heatmap, _peak(heatmap, item.view.region), drawn)
+        return Explanation(prediction, heatmap, _peak(heatmap, item.seen.view.region), drawn)
 
 
 # ----------------------------------------------------------------------------- rows

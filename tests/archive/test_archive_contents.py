@@ -35,6 +35,7 @@ FILES = [
     "gradcam/machine.py",
     "gradcam/message.py",
     "gradcam/network.py",
+    "gradcam/nvjpeg.py",
     "gradcam/onednn.py",
     "gradcam/options.py",
     "gradcam/overlay.py",

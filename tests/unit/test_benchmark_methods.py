@@ -82,9 +82,14 @@ def test_goal_of_ablation_cam() -> None:
 
 
 def test_slow_methods_run_in_fewer_rounds() -> None:
-    rounds = {(contest.method, contest.batch): contest.rounds for contest in contests(30)}
+    rounds = {(contest.method, contest.batch): contest.rounds for contest in contests(30, "cpu")}
     assert rounds["gradcam", 8] == rounds["layercam", 1] == 30
     assert rounds["ablationcam", 1] == rounds["scorecam", 1] == 3
+
+
+def test_a_gpu_gets_larger_batches() -> None:
+    batches = {device: {entry.batch for entry in contests(30, device)} for device in ("cpu", "cuda")}
+    assert batches == {"cpu": {1, 8}, "cuda": {1, 8, 32, 128, 256}}
 
 
 def test_table_says_which_goals_are_met() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 from typing import Any
@@ -107,6 +108,26 @@ def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
     assert alike(our_maps, maps) > 0.98
     assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
     assert ours.dtype == our_maps.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("engine", ["eager", "compile"])
+def test_engines_on_a_gpu(engine: Engine, precision: Precision, model: nn.Module, images: Tensor) -> None:
+    logits, maps = run(split(model, LAYER, SIZE), images)
+    on_gpu = images.cuda()
+
+    accelerated = engines.accelerate(split(copy.deepcopy(model).cuda(), LAYER, SIZE), engine, precision, on_gpu[:2])
+
+    assert accelerated.engine == engine
+    with torch.inference_mode():
+        first = accelerated.features(on_gpu[:1]).activations
+        kept = first.clone()
+    for count in (3, 5, 1):
+        ours, our_maps = run(accelerated, on_gpu[-count:])
+        assert torch.equal(ours.argmax(dim=1).cpu(), logits[-count:].argmax(dim=1))
+        assert alike(our_maps, maps[-2 * count :]) > 0.98
+    assert torch.equal(first, kept)
 
 
 @pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO)])

@@ -239,6 +239,7 @@ def test_a_genuine_describe_is_answered(handler: GradCAMHandler, archive: Path) 
     assert known["methods"][:3] == ["gradcam", "gradcam++", "xgradcam"]
     assert known["layers"][-3:] == ["layer4.1.bn2", "avgpool", "fc"]
     assert known["cut"] == "fx"
+    assert known["decoder"] == "pillow"
     assert known["weights"] == "random (seed 0)"
     assert len(known["labels"]) == 1000
     assert known["labels"][281] == "tabby"

@@ -19,6 +19,7 @@ KNOWS = {
     "layout": set(),
     "settings": {"errors"},
     "images": {"errors", "settings"},
+    "nvjpeg": {"images", "settings"},
     "options": {"errors"},
     "message": {"errors", "images", "options"},
     "plain": {"errors", "message", "options"},
@@ -37,6 +38,7 @@ KNOWS = {
         "images",
         "message",
         "network",
+        "nvjpeg",
         "options",
         "overlay",
         "settings",
@@ -44,7 +46,7 @@ KNOWS = {
     },
     "gradcam_handler": {"cam", "errors", "kserve", "machine", "message", "pipeline", "settings", "wire"},
 }
-ONLY_IN = {"ts": {"gradcam_handler"}, "cv2": {"overlay"}, "PIL": {"images", "pipeline"}}
+ONLY_IN = {"ts": {"gradcam_handler"}, "cv2": {"overlay"}, "PIL": {"images"}, "torchcodec": {"nvjpeg"}}
 
 
 def imported(path: Path) -> set[str]:
