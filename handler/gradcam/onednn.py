@@ -17,12 +17,22 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-RELUS: tuple[Any, ...] = (functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_")
+# What follows a convolution, and what oneDNN calls it, with its limits.
+ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
+    **dict.fromkeys(
+        (nn.ReLU, functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"), ("relu", [])
+    ),
+    **dict.fromkeys((nn.ReLU6, functional.relu6), ("hardtanh", [0.0, 6.0])),
+    **dict.fromkeys((nn.Hardswish, functional.hardswish), ("hardswish", [])),
+}
 ADDITIONS: tuple[Any, ...] = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+# Arguments of `functional.conv2d`: images, weight, bias, stride, padding, dilation, groups.
+CONV2D_ARGUMENTS = 7
 
 
 class PackedConvolution(nn.Module):
-    """A convolution with its weights in oneDNN's layout, and the addition and the ReLU that follow it, if any."""
+    """A convolution with its weights in oneDNN's layout, and the addition and the activation that follow it, if any."""
 
     def __init__(self, convolution: nn.Conv2d, input_shape: torch.Size) -> None:
         """Reorders the weights, for images (B, C, H, W) of any number and size, best for those given."""
@@ -36,15 +46,16 @@ class PackedConvolution(nn.Module):
         reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
         self.weight = reorder(convolution.weight.detach().to_mkldnn(), *self.geometry, input_shape)
         self.bias = None if convolution.bias is None else convolution.bias.detach()
-        self.relu = False
+        self.activation: tuple[str, list[float]] = ("none", [])
 
     def forward(self, images: Tensor, summand: Tensor | None = None) -> Tensor:
-        """Returns the convolution of (B, C, H, W), plus the summand, through the ReLU: (B, c, h, w)."""
+        """Returns the convolution of (B, C, H, W), plus the summand, through the activation: (B, c, h, w)."""
         convolve: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
         operands = (self.weight, self.bias, *self.geometry)
+        name, limits = self.activation
         if summand is None:
-            return convolve(images, *operands, "relu" if self.relu else "none", [], "")
-        return convolve(images, summand, *operands, "add", 1.0, "relu" if self.relu else None, [], None)
+            return convolve(images, *operands, name, limits, "")
+        return convolve(images, summand, *operands, "add", 1.0, None if name == "none" else name, limits, None)
 
 
 def pack(network: fx.GraphModule, images: Tensor) -> fx.GraphModule:
@@ -57,12 +68,15 @@ def pack(network: fx.GraphModule, images: Tensor) -> fx.GraphModule:
     # Another graph of the same modules, so that no weight is there twice; then batch norms are folded into copies of
     # the convolutions in front of them.
     packed = fx.GraphModule(network, copy.deepcopy(network.graph))
+    for node in packed.graph.nodes:
+        _make_module(packed, node)
     packed = cast(fx.GraphModule, fuse(packed, inplace=True, no_trace=True))
     shapes = _shapes(packed, images)
     for node in packed.graph.nodes:
         if _can_be_packed(module := _called(packed, node)) and node.args:
-            packed.set_submodule(node.target, PackedConvolution(module, shapes[node.args[0]]))
-    for fuse_into_convolution in (_fuse_addition, _fuse_relu):
+            convolution = _with_padding(packed, node, module)
+            packed.set_submodule(node.target, PackedConvolution(convolution, shapes[node.args[0]]))
+    for fuse_into_convolution in (_fuse_addition, _fuse_activation):
         for node in list(packed.graph.nodes):
             fuse_into_convolution(packed, node, shapes)
     packed.delete_all_unused_submodules()
@@ -77,6 +91,60 @@ def _called(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 def _can_be_packed(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     # Classes made from Conv2d may do something else; a padding may be a word.
     return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def _make_module(network: fx.GraphModule, node: fx.Node) -> None:
+    """Puts an `nn.Conv2d` in place of a call of the function, which is what classes made from it come to."""
+    if node.target is not functional.conv2d or len(node.args) != CONV2D_ARGUMENTS:
+        return
+    images, *parameters, stride, padding, dilation, groups = cast(tuple[Any, ...], node.args)
+    weight, bias = [_parameter(network, parameter) for parameter in parameters]
+    if weight is None or (bias is None and parameters[1] is not None):
+        return
+    node.op, node.target, node.args = "call_module", f"{node.name}_as_module", (images,)
+    network.add_submodule(node.target, _convolution(weight, bias, (stride, padding, dilation, groups)))
+
+
+def _parameter(network: fx.GraphModule, node: fx.Node | None) -> Tensor | None:
+    """Returns what a node reads from the network; None where it is computed."""
+    if node is None or node.op != "get_attr":
+        return None
+    owner, _, name = str(node.target).rpartition(".")
+    return cast(Tensor, getattr(network.get_submodule(owner), name))
+
+
+def _convolution(weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> nn.Conv2d:
+    """Returns a convolution of these very parameters; the geometry is stride, padding, dilation, groups."""
+    outputs, inputs, height, width = weight.shape
+    stride, padding, dilation, groups = geometry
+    channels = inputs * groups
+    convolution = nn.Conv2d(channels, outputs, (height, width), stride, padding, dilation, groups, device="meta")
+    convolution.weight = nn.Parameter(weight, requires_grad=False)
+    convolution.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return convolution.eval()
+
+
+def _with_padding(network: fx.GraphModule, node: fx.Node, convolution: nn.Conv2d) -> nn.Conv2d:
+    """Takes out an `nn.ZeroPad2d` in front of a convolution; returns one that pads by itself.
+
+    A convolution pads both sides alike. Where one side has to have more, both get as much, and the kernel gets rows or
+    columns of zeros that lie on the surplus.
+    """
+    (before,) = node.all_input_nodes
+    zeros = _called(network, before)
+    if type(zeros) is not nn.ZeroPad2d or len(before.users) > 1 or not before.args:
+        return convolution
+    if min(zeros.padding) < 0 or tuple(convolution.dilation) != (1, 1):
+        return convolution
+    left, right, top, bottom = zeros.padding
+    y, x = max(top, bottom), max(left, right)
+    weight = functional.pad(convolution.weight.detach(), (x - left, x - right, y - top, y - bottom))
+    padding = (int(convolution.padding[0]) + y, int(convolution.padding[1]) + x)
+    node.args = (before.args[0],)
+    network.graph.erase_node(before)
+    return _convolution(
+        weight, convolution.bias, (convolution.stride, padding, convolution.dilation, convolution.groups)
+    )
 
 
 class _Shapes(fx.Interpreter):
@@ -117,13 +185,17 @@ def _fuse_addition(network: fx.GraphModule, addition: fx.Node, shapes: dict[Any,
         _replace(network, addition, convolution)
 
 
-def _fuse_relu(network: fx.GraphModule, relu: fx.Node, shapes: dict[Any, torch.Size]) -> None:
-    if type(_called(network, relu)) is not nn.ReLU and relu.target not in RELUS:
+def _fuse_activation(network: fx.GraphModule, activation: fx.Node, shapes: dict[Any, torch.Size]) -> None:
+    module = _called(network, activation)
+    known = ACTIVATIONS.get(activation.target if module is None else type(module))
+    if known is None or len(activation.all_input_nodes) != 1:
         return
-    (convolution,) = relu.all_input_nodes
-    if module := _fusible(network, convolution, relu):
-        module.relu = True
-        _replace(network, relu, convolution)
+    (convolution,) = activation.all_input_nodes
+    packed = _fusible(network, convolution, activation)
+    # After an addition oneDNN knows this one only.
+    if packed is not None and (len(convolution.args) == 1 or known[0] == "relu"):
+        packed.activation = known
+        _replace(network, activation, convolution)
 
 
 def _fusible(network: fx.GraphModule, convolution: fx.Node, reader: fx.Node) -> PackedConvolution | None:

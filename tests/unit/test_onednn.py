@@ -85,6 +85,15 @@ def scaled_sum(net: Two, images: Tensor) -> Tensor:
     return torch.add(stem, net.second(stem), alpha=2)
 
 
+def limited(net: Two, images: Tensor) -> Tensor:
+    return functional.hardswish(net.second(functional.relu6(net.norm(net.first(images)))))
+
+
+def limited_after_an_addition(net: Two, images: Tensor) -> Tensor:
+    stem = net.first(images)
+    return functional.relu6(net.second(stem) + stem)
+
+
 # How each is put together, and what is left of it beside the packed convolutions.
 CASES: list[tuple[Callable[[Two, Tensor], Tensor], list[str]]] = [
     (residual, []),
@@ -97,6 +106,8 @@ CASES: list[tuple[Callable[[Two, Tensor], Tensor], list[str]]] = [
     (read_before_the_relu, ["relu", "sub"]),
     (a_number_added, ["add", "relu"]),
     (scaled_sum, ["add"]),
+    (limited, []),
+    (limited_after_an_addition, ["relu6"]),
 ]
 
 
@@ -145,6 +156,91 @@ def test_kinds_of_convolutions(second: dict[str, object]) -> None:
     assert left(model) == (["second", "relu"] if plain else [])
 
 
+class Own(nn.Conv2d):
+    """A convolution made from torch's, as networks from TensorFlow have it: what pads is a module of its own."""
+
+    def __init__(self, zeros: tuple[int, int, int, int], **options: object) -> None:
+        super().__init__(8, 8, **{"kernel_size": 3, **options})  # type: ignore[arg-type]
+        self.zeros = nn.ZeroPad2d(zeros)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.conv2d(
+            self.zeros(images), self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+def through(net: Two, images: Tensor) -> Tensor:
+    return net.relu(net.second(net.norm(net.first(images))))
+
+
+@pytest.mark.parametrize(
+    ("zeros", "options", "rest"),
+    [
+        ((1, 1, 1, 1), {}, []),
+        ((0, 1, 0, 1), {"stride": 2}, []),
+        ((2, 0, 1, 3), {"stride": (2, 1), "padding": (1, 0), "bias": False}, []),
+        ((1, 2, 1, 2), {"kernel_size": 5, "groups": 8}, []),
+        ((0, 1, 0, 1), {"dilation": 2}, ["second.zeros"]),
+        ((1, -1, 1, 1), {}, ["second.zeros"]),
+    ],
+)
+@pytest.mark.parametrize("size", [9, 12])
+def test_a_convolution_that_pads_by_a_module(
+    zeros: tuple[int, int, int, int], options: dict[str, object], rest: list[str], size: int
+) -> None:
+    net = Two(through)
+    net.second = Own(zeros, **options)
+    model, images, expected = packed(net, size)
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+    assert left(model) == rest
+    assert sum(isinstance(module, PackedConvolution) for module in model.modules()) == 2
+
+
+def padded_for_another(net: Two, images: Tensor) -> Tensor:
+    padded = net.zeros(net.first(images))  # type: ignore[operator]
+    return net.second(padded) + padded
+
+
+def test_what_pads_for_others_too_stays() -> None:
+    net = Two(padded_for_another)
+    net.zeros = nn.ZeroPad2d(1)
+    model, images, expected = packed(net)
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+    assert left(model) == ["zeros"]
+
+
+def computed_weight(net: Two, images: Tensor) -> Tensor:
+    return functional.conv2d(net.first(images), 2 * net.second.weight, None, (1, 1), (1, 1), (1, 1), 1)
+
+
+def computed_bias(net: Two, images: Tensor) -> Tensor:
+    return functional.conv2d(net.first(images), net.second.weight, -net.second.bias, (1, 1), (1, 1), (1, 1), 1)
+
+
+def by_name(net: Two, images: Tensor) -> Tensor:
+    return functional.conv2d(net.first(images), net.second.weight, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("together", "rest"),
+    [(computed_weight, ["mul", "conv2d"]), (computed_bias, ["neg", "conv2d"]), (by_name, ["conv2d"])],
+)
+def test_calls_that_are_left_alone(together: Callable[[Two, Tensor], Tensor], rest: list[str]) -> None:
+    model, images, expected = packed(Two(together))
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+    assert left(model) == rest
+
+
+def test_weights_that_two_share() -> None:
+    def shared(net: Two, images: Tensor) -> Tensor:
+        stem = functional.conv2d(net.first(images), net.second.weight, net.second.bias, (1, 1), (1, 1), (1, 1), 1)
+        return net.norm(functional.conv2d(stem, net.second.weight, None, (1, 1), (1, 1), (1, 1), 1))
+
+    model, images, expected = packed(Two(shared))
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+    assert left(model) == []
+
+
 def test_batches_and_images_of_other_sizes() -> None:
     model, _, _ = packed(plain := Two(residual))
     for shape in ((1, 3, 30, 17), (9, 3, 5, 64)):
@@ -164,6 +260,19 @@ def test_a_resnet_is_convolutions_and_little_else() -> None:
     model, images, expected = packed(network.build("resnet18", 10), size=64)
     torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
     assert left(model) == ["maxpool", "avgpool", "flatten", "fc"]
+
+
+@pytest.mark.parametrize("architecture", ["efficientnet_lite0", "mobilenet_v2"])
+def test_a_mobile_network_is_convolutions_and_little_else(architecture: str) -> None:
+    net = network.build(architecture, 10)
+    parts = split(oracles.seeded(net, seed=3), network.default_layer(net, (224, 224)), (224, 224))
+    assert isinstance(parts.trunk, fx.GraphModule)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(4))
+    exact = copy.deepcopy(parts.trunk).double()(images.double())[0]
+    model = onednn.pack(parts.trunk, images[:1])
+    ours, theirs = [float((run(images)[0] - exact).abs().max()) for run in (model, parts.trunk)]
+    assert ours <= 2 * theirs < 1e-4 * float(exact.abs().max())
+    assert [name for name in left(model) if name != parts.layer] in ([], ["size"])
 
 
 def test_maps_are_as_near_to_exact_arithmetic_as_the_networks_own() -> None:
