@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
+NO_ACTIVATION: tuple[str, list[float]] = ("none", [])
 # What follows a convolution, and what oneDNN calls it, with its limits.
 ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
     **dict.fromkeys(
@@ -46,7 +47,7 @@ class PackedConvolution(nn.Module):
         reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight
         self.weight = reorder(convolution.weight.detach().to_mkldnn(), *self.geometry, input_shape)
         self.bias = None if convolution.bias is None else convolution.bias.detach()
-        self.activation: tuple[str, list[float]] = ("none", [])
+        self.activation = NO_ACTIVATION
 
     def forward(self, images: Tensor, summand: Tensor | None = None) -> Tensor:
         """Returns the convolution of (B, C, H, W), plus the summand, through the activation: (B, c, h, w)."""
@@ -70,6 +71,7 @@ def pack(network: fx.GraphModule, images: Tensor) -> fx.GraphModule:
     packed = fx.GraphModule(network, copy.deepcopy(network.graph))
     for node in packed.graph.nodes:
         _make_module(packed, node)
+    _separate(packed)
     packed = cast(fx.GraphModule, fuse(packed, inplace=True, no_trace=True))
     shapes = _shapes(packed, images)
     for node in packed.graph.nodes:
@@ -97,23 +99,42 @@ def _make_module(network: fx.GraphModule, node: fx.Node) -> None:
     """Puts an `nn.Conv2d` in place of a call of the function, which is what classes made from it come to."""
     if node.target is not functional.conv2d or len(node.args) != CONV2D_ARGUMENTS:
         return
-    images, *parameters, stride, padding, dilation, groups = cast(tuple[Any, ...], node.args)
-    weight, bias = [_parameter(network, parameter) for parameter in parameters]
-    if weight is None or (bias is None and parameters[1] is not None):
+    images, weight, bias, *geometry = cast(tuple[Any, ...], node.args)
+    read = [value for value in (weight, bias) if value is not None]
+    # What is computed may be another with the next images.
+    if any(value.op != "get_attr" for value in read) or set(node.all_input_nodes) != {images, *read}:
         return
-    node.op, node.target, node.args = "call_module", f"{node.name}_as_module", (images,)
-    network.add_submodule(node.target, _convolution(weight, bias, (stride, padding, dilation, groups)))
+    convolution = _convolution(_read(network, weight), None if bias is None else _read(network, bias), geometry)
+    _set_module(network, node, convolution)
+    node.args = (images,)
+    for value in read:
+        if not value.users:
+            network.graph.erase_node(value)
 
 
-def _parameter(network: fx.GraphModule, node: fx.Node | None) -> Tensor | None:
-    """Returns what a node reads from the network; None where it is computed."""
-    if node is None or node.op != "get_attr":
-        return None
+def _read(network: fx.GraphModule, node: fx.Node) -> Tensor:
     owner, _, name = str(node.target).rpartition(".")
     return cast(Tensor, getattr(network.get_submodule(owner), name))
 
 
-def _convolution(weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> nn.Conv2d:
+def _set_module(network: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    """Has a node call a module of its own."""
+    node.op, node.target = "call_module", f"{node.name}_alone"
+    network.add_submodule(node.target, module)
+
+
+def _separate(network: fx.GraphModule) -> None:
+    """Gives each call of a convolution a module of its own, so that what is around one call changes no other."""
+    called = set()
+    for node in network.graph.nodes:
+        if _can_be_packed(module := _called(network, node)):
+            if node.target in called:
+                geometry = (module.stride, module.padding, module.dilation, module.groups)
+                _set_module(network, node, _convolution(module.weight, module.bias, geometry))
+            called.add(node.target)
+
+
+def _convolution(weight: Tensor, bias: Tensor | None, geometry: Sequence[Any]) -> nn.Conv2d:
     """Returns a convolution of these very parameters; the geometry is stride, padding, dilation, groups."""
     outputs, inputs, height, width = weight.shape
     stride, padding, dilation, groups = geometry
@@ -134,6 +155,9 @@ def _with_padding(network: fx.GraphModule, node: fx.Node, convolution: nn.Conv2d
     zeros = _called(network, before)
     if type(zeros) is not nn.ZeroPad2d or len(before.users) > 1 or not before.args:
         return convolution
+    # What lies between might change what is padded, in place.
+    if before is not node.prev:
+        return convolution
     if min(zeros.padding) < 0 or tuple(convolution.dilation) != (1, 1):
         return convolution
     left, right, top, bottom = zeros.padding
@@ -142,9 +166,8 @@ def _with_padding(network: fx.GraphModule, node: fx.Node, convolution: nn.Conv2d
     padding = (int(convolution.padding[0]) + y, int(convolution.padding[1]) + x)
     node.args = (before.args[0],)
     network.graph.erase_node(before)
-    return _convolution(
-        weight, convolution.bias, (convolution.stride, padding, convolution.dilation, convolution.groups)
-    )
+    geometry = (convolution.stride, padding, convolution.dilation, convolution.groups)
+    return _convolution(weight, convolution.bias, geometry)
 
 
 class _Shapes(fx.Interpreter):
@@ -192,19 +215,18 @@ def _fuse_activation(network: fx.GraphModule, activation: fx.Node, shapes: dict[
         return
     (convolution,) = activation.all_input_nodes
     packed = _fusible(network, convolution, activation)
+    if packed is None or packed.activation != NO_ACTIVATION:
+        return
     # After an addition oneDNN knows this one only.
-    if packed is not None and (len(convolution.args) == 1 or known[0] == "relu"):
+    if len(convolution.args) == 1 or known[0] == "relu":
         packed.activation = known
         _replace(network, activation, convolution)
 
 
 def _fusible(network: fx.GraphModule, convolution: fx.Node, reader: fx.Node) -> PackedConvolution | None:
-    """Returns a node's packed convolution, if nothing else calls it and nothing else reads what it gives."""
+    """Returns a node's packed convolution, if nothing else reads what it gives."""
     module = _called(network, convolution)
-    calls = sum(node.op == "call_module" and node.target == convolution.target for node in network.graph.nodes)
-    if isinstance(module, PackedConvolution) and calls == 1 and set(convolution.users) == {reader}:
-        return module
-    return None
+    return module if isinstance(module, PackedConvolution) and set(convolution.users) == {reader} else None
 
 
 def _replace(network: fx.GraphModule, node: fx.Node, by: fx.Node) -> None:

@@ -119,18 +119,20 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
     """
     check_layer(network, layer)
     images = random_images(network, input_size, 3)
-    activations, logits = _observe(network, layer, images)
-    layout = _layout(network.get_submodule(layer), activations, layer, input_size)
-    try:
-        trunk, head = _cut_with_fx(network, layer, images)
-        way: Literal["fx", "hook"] = "fx"
-    except Untraceable as reason:
-        logger.info("%s is cut with hooks: %s", layer, reason)
-        trunk, head = _UpTo(network, layer), _From(network, layer)
-        way = "hook"
-    parts = Split(layer, trunk, head, way, layout, pair_bytes=0)
-    _prove(parts, images, activations, logits)
-    return replace(parts, pair_bytes=_pair_bytes(parts, images[:1]))
+    # GPUs round to TF32 in convolutions if torch lets them, by more than the parts may be off.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        activations, logits = _observe(network, layer, images)
+        layout = _layout(network.get_submodule(layer), activations, layer, input_size)
+        try:
+            trunk, head = _cut_with_fx(network, layer, images)
+            way: Literal["fx", "hook"] = "fx"
+        except Untraceable as reason:
+            logger.info("%s is cut with hooks: %s", layer, reason)
+            trunk, head = _UpTo(network, layer), _From(network, layer)
+            way = "hook"
+        parts = Split(layer, trunk, head, way, layout, pair_bytes=0)
+        _prove(parts, images, activations, logits)
+        return replace(parts, pair_bytes=_pair_bytes(parts, images[:1]))
 
 
 def _observe(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
