@@ -12,7 +12,7 @@ The way of a request, and the module that knows each step:
     message    the types that travel: Request, Result, Reply
     plain      bytes, forms and JSON, one picture each; kserve: KServe's protocols, several pictures
     settings   what model-config.yaml says about the model
-    nvjpeg     JPEGs decoded on a GPU
+    jpeg       what a JPEG's markers say; nvjpeg: decoding on a GPU
     layout     how a layer's output lies on the picture
     engines    what runs the trunk; onednn: torch's own convolutions, packed
     network    architecture, weights, labels, target layer

@@ -104,7 +104,8 @@ def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
 def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
     """Compiles with torch.compile, for batches of any size; takes a minute or more, and a C++ compiler on a CPU.
 
-    On a GPU each size of a batch is recorded as a CUDA graph when it first comes, so that its kernels start at once.
+    On a GPU each size of a batch is recorded as a CUDA graph when it comes the second time, so that from then on its
+    kernels start at once.
     """
     if images.device.type == "cpu":
         return torch.compile(in_precision(trunk, precision), dynamic=True)

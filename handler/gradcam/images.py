@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import resource
 import signal
 import threading
@@ -19,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 from torch.nn import functional
 
+from gradcam import jpeg
 from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImage, UnsupportedImage
 from gradcam.settings import Decoding, Interpolation, Settings
 
@@ -34,7 +33,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUPPORTED = "send JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 # How these begin: a picture that begins so, but is not recognised, is broken.
-BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+JPEG = b"\xff\xd8\xff"
+BEGINNINGS = (JPEG, b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 # How other kinds of picture begin, so that their senders hear more than "not a picture".
 OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
@@ -55,12 +55,6 @@ CROP_MARGIN = 4096
 
 # A progressive JPEG has about ten scans. Each goes over all pixels, however few its bytes.
 MAX_SCANS = 100
-START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
-# Not the bytes that stand for a 0xff among the pixels, nor what parts these (RST).
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-
-# How a JPEG usually numbers its channels. Others may mean red, green and blue, and not every decoder guesses the same.
-YCBCR = ((1, 2, 3), (0, 1, 2))
 
 # A TIFF has a strip a row at most, or tiles. Of each the decoder starts anew, and that is not to be interrupted.
 MAX_SEGMENTS = 100_000
@@ -205,19 +199,43 @@ def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
     return _read(data, settings, lambda image: _loaded(image, settings, whole))
 
 
-def plain_jpeg(data: bytes, settings: Settings) -> tuple[int, int] | None:
-    """Returns the size of a JPEG that all decoders read alike, from its header, which has passed all checks.
+@dataclass(frozen=True)
+class PlainJpeg:
+    """A JPEG that all decoders read alike, to be decoded by another than Pillow."""
 
-    Returns:
-        Width and height in pixels, turned as the EXIF orientation says; None for any other picture, and for one that
-        `decode` would refuse.
+    data: bytes
+    """The file, without its orientation."""
+    width: int
+    """Of the picture as it is seen, in pixels."""
+    height: int
+    turn: Image.Transpose | None
+    """What makes the picture as it is stored the one that is seen."""
+
+    def turned(self, pixels: Tensor) -> Tensor:
+        """Returns the picture as it is seen, (3, height, width), of the one that is stored, (3, h, w)."""
+        return pixels if self.turn is None else TURNS_OF_TENSORS[self.turn](pixels)
+
+
+def plain_jpeg(data: bytes, settings: Settings) -> PlainJpeg | None:
+    """Returns a JPEG whose header Pillow has read and checked.
+
+    None of other pictures, of JPEGs out of the ordinary, and of what `decode` refuses for its header.
     """
-    if len(data) > settings.max_image_bytes or not data.endswith(b"\xff" + END_OF_IMAGE):
-        return None
+    if len(data) > settings.max_image_bytes or not data.startswith(JPEG):
+        return None  # without opening what is opened again
     try:
-        return _read(data, settings, _plain_size)
+        return _read(data, settings, lambda image: _plain(image, data))
     except RequestError:
         return None
+
+
+def _plain(image: Image.Image, data: bytes) -> PlainJpeg | None:
+    plain = jpeg.plain(data)
+    if plain is None:
+        return None
+    turn = _turn(image)
+    width, height = image.size[::-1] if turn in ON_THEIR_SIDE else image.size
+    return PlainJpeg(plain, width, height, turn)
 
 
 def _read(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
@@ -265,16 +283,6 @@ def _loaded(image: Image.Image, settings: Settings, whole: bool) -> Picture:
     turn = _turn(image)
     upright = image if turn is None else image.transpose(turn)
     return Picture(_to_rgb(upright), *((height, width) if turn in ON_THEIR_SIDE else (width, height)))
-
-
-def _plain_size(image: Image.Image) -> tuple[int, int] | None:
-    if not isinstance(image, JpegImageFile) or image.format != "JPEG" or "progressive" in image.info:
-        return None
-    channels = tuple(channel for channel, *_ in image.layer)
-    if len(channels) != 1 and (channels not in YCBCR or image.info.get("adobe_transform", 1) != 1):
-        return None
-    width, height = image.size
-    return (height, width) if _turn(image) in ON_THEIR_SIDE else (width, height)
 
 
 def _reduce(image: Image.Image, settings: Settings) -> None:
@@ -338,19 +346,10 @@ def _address_space() -> int:
 
 
 def _check_scans(image: Image.Image, data: bytes) -> None:
-    if image.format not in ("JPEG", "MPO") or data.count(b"\xff" + START_OF_SCAN) <= MAX_SCANS:
+    if image.format not in ("JPEG", "MPO") or data.count(b"\xff" + jpeg.START_OF_SCAN) <= MAX_SCANS:
         return  # most pictures: these bytes are in each scan, and elsewhere
-    if (scans := _scans(data)) > MAX_SCANS:
+    if (scans := jpeg.scans(data)) > MAX_SCANS:
         raise UndecodableImage(f"the picture has {scans:,} scans, more than any program writes; {SUPPORTED}")
-
-
-def _scans(data: bytes) -> int:
-    """Counts a JPEG's scans, but not those of its thumbnail, nor what only looks like one in a film behind it."""
-    scans, position = 0, 2
-    while (marker := MARKER.search(data, position)) and marker[1] != END_OF_IMAGE:
-        scans += marker[1] == START_OF_SCAN
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return scans
 
 
 def _check_segments(image: Image.Image, data: bytes) -> None:
@@ -387,6 +386,15 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+TURNS_OF_TENSORS: dict[Image.Transpose, Callable[[Tensor], Tensor]] = {
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda pixels: pixels.flip(2),
+    Image.Transpose.ROTATE_180: lambda pixels: pixels.flip(1, 2),
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda pixels: pixels.flip(1),
+    Image.Transpose.TRANSPOSE: lambda pixels: pixels.transpose(1, 2),
+    Image.Transpose.ROTATE_270: lambda pixels: pixels.rot90(-1, (1, 2)),
+    Image.Transpose.TRANSVERSE: lambda pixels: pixels.transpose(1, 2).flip(1, 2),
+    Image.Transpose.ROTATE_90: lambda pixels: pixels.rot90(1, (1, 2)),
 }
 ON_THEIR_SIDE = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
 

@@ -13,7 +13,7 @@ is not done when the time is over is refused: a dear request costs its neighbour
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -212,13 +212,20 @@ class Pipeline:
         return cls(loaded.to(device), labels, settings, device, max_forward)
 
     def warm_up(self) -> None:
-        """Answers a lone request and a full batch, so that no client waits for what is done the first time only."""
+        """Answers batches, so that no client waits for what is done the first time only."""
         picture = images.sample(self.settings)
-        for count in (1, self.max_forward):
+        for count in self._warming():
             requests = [Request(picture, Options(overlay="jpeg"))] * count
             forward = self.inference(self.preprocess(requests))
             with torch.enable_grad():
                 self.results(self.explain(forward))
+
+    def _warming(self) -> list[int]:
+        """Returns the sizes of the batches to warm up with."""
+        if self.device.type == "cpu":
+            return [1, self.max_forward]
+        # Those of a size are recorded as a CUDA graph when they come the second time.
+        return [size for size in range(1, self.max_forward + 1) for _ in range(2)]
 
     # ------------------------------------------------------------------------- preprocess
 
@@ -227,30 +234,36 @@ class Pipeline:
         start = time.monotonic()
         # The other half of the time is the network's.
         decoded_until = start + self.settings.max_batch_seconds / 2
-        seen = self._seen_by_gpu(requests)
-        items: dict[int, Item | RequestError] = {}
         # Small ones first: who sends a picture that takes for ever may lose time, its neighbours may not.
-        for row, request in sorted(enumerate(requests), key=lambda entry: _weight(entry[1])):
-            items[row] = self._item(request, seen.get(row), decoded_until)
+        by_weight = dict(sorted(enumerate(requests), key=lambda entry: _weight(entry[1])))
+        seen = self._seen_by_gpu(by_weight, decoded_until)
+        items = {row: self._item(request, seen.get(row), decoded_until) for row, request in by_weight.items()}
         return Batch([items[row] for row in range(len(requests))], start + self.settings.max_batch_seconds)
 
-    def _seen_by_gpu(self, requests: Sequence[Request | RequestError]) -> dict[int, Seen]:
+    def _seen_by_gpu(self, requests: Mapping[int, Request | RequestError], until: float) -> dict[int, Seen]:
         """Decodes what a GPU can, by row: pictures that no overlay is drawn on."""
         if self.decoder is None:
             return {}
-        without = {
+        pictures = {
             row: request.image
-            for row, request in enumerate(requests)
-            if isinstance(request, Request) and request.encoding is None
+            for row, request in requests.items()
+            if isinstance(request, Request) and request.encoding is None and self._is_acceptable(request)
         }
-        return self.decoder.decode(without)
+        return self.decoder.decode(pictures, until)
+
+    def _is_acceptable(self, request: Request) -> bool:
+        try:
+            self._check(request.options, request.companions)
+        except RequestError:
+            return False
+        return True
 
     def _item(self, request: Request | RequestError, seen: Seen | None, decoded_until: float) -> Item | RequestError:
         if isinstance(request, RequestError):
             return request
         options = request.options
         try:
-            if time.monotonic() > decoded_until:
+            if seen is None and time.monotonic() > decoded_until:
                 raise TooExpensive("the pictures of this batch take too long to decode; send fewer at once")
             self._check(options, request.companions)
             layers = tuple(

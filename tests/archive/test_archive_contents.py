@@ -30,6 +30,7 @@ FILES = [
     "gradcam/errors.py",
     "gradcam/explainer.py",
     "gradcam/images.py",
+    "gradcam/jpeg.py",
     "gradcam/kserve.py",
     "gradcam/layout.py",
     "gradcam/machine.py",

@@ -5,11 +5,16 @@ TorchCodec has one function for GPUs and CPUs, so on a CPU everything here but n
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
+import itertools
 import logging
+import math
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,16 +23,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from torch import Tensor
+from torch.nn import functional
 
 import oracles
 from gradcam import images, network, nvjpeg
-from gradcam.errors import RequestError, UndecodableImage
-from gradcam.images import View
+from gradcam import pipeline as pipeline_module
+from gradcam.errors import InvalidOption, RequestError, TooExpensive, UndecodableImage
+from gradcam.images import Seen, View
 from gradcam.message import Request, Result
 from gradcam.network import Labels
 from gradcam.nvjpeg import Decoder
 from gradcam.options import Options
-from gradcam.pipeline import Pipeline
+from gradcam.pipeline import Item, Pipeline
 from gradcam.settings import Settings
 
 DEVICES = [
@@ -94,6 +101,10 @@ def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[View, Tensor]:
     return view, images.model_input(picture.image, view, "exact")
 
 
+def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, Seen]:
+    return decoder.decode(pictures, math.inf)
+
+
 @pytest.fixture(scope="module")
 def decoder() -> Decoder:
     return decoder_on("cpu")
@@ -110,7 +121,7 @@ def test_it_is_pillows_model_input(device: str, interpolation: Any, transform: A
     decoder = decoder_on(device, interpolation=interpolation, transform=transform)
     pictures = {7: photograph(400, 300), 2: photograph(301, 517, 1), 5: halves(233, 187)}
     sent = {row: jpeg(picture, subsampling=subsampling) for row, picture in pictures.items()}
-    seen = decoder.decode(sent)
+    seen = decoded(decoder, sent)
     assert sorted(seen) == [2, 5, 7]
     for row, data in sent.items():
         view, expected = exact(data, decoder.settings)
@@ -123,18 +134,65 @@ def test_it_is_pillows_model_input(device: str, interpolation: Any, transform: A
         assert off.float().mean() <= mean
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("orientation", STORED)
-def test_a_picture_is_turned_as_its_orientation_says(device: str, orientation: int) -> None:
-    upright = np.asarray(photograph())
+def in_exif(orientation: int) -> dict[str, Any]:
     block = Image.Exif()
     block[0x0112] = orientation
-    data = jpeg(STORED[orientation](upright), exif=block, subsampling="4:4:4")
-    seen = decoder_on(device).decode({0: data})[0]
-    view, expected = exact(jpeg(upright, subsampling="4:4:4"))
-    assert (seen.view, view.width, view.height) == (view, 400, 300)
-    # Of a picture stored on its side other blocks of pixels were compressed.
-    assert (seen.model_input.cpu().int() - expected.int()).abs().float().mean() < 2
+    return {"exif": block}
+
+
+def in_exif_as(kind: int, orientation: int) -> dict[str, Any]:
+    """In a type that is not usual: 2 is text, 4 are 32 bits, 7 is undefined."""
+    entry = struct.pack("<HHI", 0x0112, kind, 1) + struct.pack("<I", orientation)
+    return {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"}
+
+
+def in_xmp(orientation: int) -> dict[str, Any]:
+    return {"xmp": f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()}
+
+
+ORIENTED = {
+    **{f"exif {value}": (value, in_exif(value)) for value in STORED},
+    **{f"xmp {value}": (value, in_xmp(value)) for value in STORED},
+    "32 bits": (3, in_exif_as(4, 3)),
+    "text": (1, in_exif_as(2, 3)),
+    "undefined": (1, in_exif_as(7, 3)),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("width", [400, 300])
+@pytest.mark.parametrize(("orientation", "said"), ORIENTED.values(), ids=ORIENTED)
+def test_a_picture_is_turned_as_pillow_turns_it(
+    device: str, width: int, orientation: int, said: dict[str, Any]
+) -> None:
+    upright = np.asarray(photograph(width, 300))
+    data = jpeg(STORED[orientation](upright), subsampling="4:4:4", **said)
+    seen = decoded(decoder_on(device), {0: data})[0]
+    view, expected = exact(data)
+    assert (seen.view, view.width, view.height) == (view, width, 300)
+    off = (seen.model_input.cpu().int() - expected.int()).abs()
+    assert off.max() <= OFF[device][0]
+    # Pillow's own turns, against the picture that was to be seen: other blocks of pixels were compressed.
+    as_seen = exact(jpeg(upright, subsampling="4:4:4"))[1]
+    assert (seen.model_input.cpu().int() - as_seen.int()).abs().float().mean() < 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
+        {"exif": b"Exif\0\0" + jpeg(photograph(60, 40))},
+        {"restart_marker_blocks": 1},
+        {"comment": b"\xff\xd9\xff\xda\xff\xc2"},
+        {"optimize": True, "quality": 30},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_else_is_in_a_file_does_not_matter(device: str, options: dict[str, Any]) -> None:
+    data = jpeg(photograph(), **options)
+    seen = decoded(decoder_on(device), {0: data})[0]
+    assert (seen.model_input.cpu().int() - exact(data)[1].int()).abs().max() <= OFF[device][0]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +211,7 @@ def test_so_many_pixels_are_decoded_at_once(
         return decoder.decode_jpeg(files, **options)
 
     monkeypatch.setattr(nvjpeg, "MOST_PIXELS", limit)
-    seen = dataclasses.replace(decoder, decode_jpeg=noted).decode(sent)
+    seen = decoded(dataclasses.replace(decoder, decode_jpeg=noted), sent)
     assert calls == [[sent[row] for row in rows] for rows in together]
     for row, data in sent.items():
         assert (seen[row].model_input.int() - exact(data)[1].int()).abs().max() <= 1
@@ -176,6 +234,12 @@ def png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def gif(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "GIF")
+    return buffer.getvalue()
+
+
 def two_in_one(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "MPO", save_all=True, append_images=[picture])
@@ -183,6 +247,18 @@ def two_in_one(picture: Image.Image) -> bytes:
 
 
 ORDINARY = jpeg(photograph())
+FRAME = ORDINARY.index(b"\xff\xc0\x00\x11")
+AFTER_FRAME = FRAME + 19
+
+
+def with_frame(channels: bytes) -> bytes:
+    """Returns a JPEG whose frame has the size of the ordinary one, and other channels."""
+    size = ORDINARY[FRAME + 4 : FRAME + 9]
+    return (
+        ORDINARY[:FRAME] + b"\xff\xc0" + struct.pack(">H", 7 + len(channels)) + size + channels + ORDINARY[AFTER_FRAME:]
+    )
+
+
 LEFT = {
     "not a picture": b"hello",
     "nothing": b"",
@@ -192,6 +268,14 @@ LEFT = {
     "four inks": jpeg(photograph().convert("CMYK")),
     "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
     "channels said to be red, green, blue": ORDINARY[:2] + ADOBE + ORDINARY[2:],
+    "channels that are not told": with_frame(b"\x03\x01\x22\x00"),
+    "brightness coarser than colour": with_frame(b"\x03\x01\x11\x00\x02\x22\x01\x03\x22\x01"),
+    "two frames": ORDINARY[:FRAME] + ORDINARY[FRAME:AFTER_FRAME] + ORDINARY[FRAME:],
+    "lossless": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
+    "arithmetic": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc9\x00\x11"),
+    "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
+    "another behind it": ORDINARY + ORDINARY,
+    "gif that ends like one": gif(photograph()) + b"\xff\xd9",
     "cut short": ORDINARY[:-2],
     "something behind it": ORDINARY + b"film",
     "enlarged": jpeg(photograph(100, 80)),
@@ -199,20 +283,27 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize("data", LEFT.values(), ids=LEFT)
-def test_what_is_left_to_pillow(decoder: Decoder, data: bytes) -> None:
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
+    data = LEFT[name]
+    assert (images.plain_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
     assert ORDINARY not in LEFT.values()
-    assert list(decoder.decode({0: data, 1: ORDINARY})) == [1]
+    assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
+
+
+def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    assert decoded(decoder, {0: png(photograph()), 1: gif(photograph()), 2: b""}) == {}
 
 
 @pytest.mark.parametrize(
     "limits", [{"max_image_pixels": 119_999}, {"max_image_bytes": len(ORDINARY) - 1}], ids=["pixels", "bytes"]
 )
 def test_what_is_too_large_is_left_to_pillow(decoder: Decoder, limits: dict[str, int]) -> None:
-    assert list(decoder.decode({0: ORDINARY})) == [0]
+    assert list(decoded(decoder, {0: ORDINARY})) == [0]
     limited = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, **limits))
-    assert limited.decode({0: ORDINARY}) == {}
+    assert decoded(limited, {0: ORDINARY}) == {}
 
 
 def broken() -> bytes:
@@ -224,26 +315,69 @@ def broken() -> bytes:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_broken_one_harms_no_other(device: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert images.plain_jpeg(broken(), SETTINGS) == (400, 300)
+    assert images.plain_jpeg(broken(), SETTINGS) is not None
     sent = {row: broken() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
-    seen = decoder_on(device).decode(sent)
+    seen = decoded(decoder_on(device), sent)
     assert sorted(seen) == [0, 2]
-    assert "left to Pillow" in caplog.text
+    assert "3 JPEGs together: " in caplog.text
+    assert "1 JPEGs together: " in caplog.text
     for row, found in seen.items():
         assert (found.model_input.cpu().int() - exact(sent[row])[1].int()).abs().max() <= OFF[device][0]
 
 
-def test_a_picture_turned_otherwise_than_pillow_turns_it_is_left_to_it(decoder: Decoder) -> None:
+def test_damaged_headers_are_read_as_pillow_reads_them_or_left_to_it(decoder: Decoder) -> None:
+    random = np.random.default_rng(0)
+    header = ORDINARY.index(b"\xff\xda") + 14
+    read = 0
+    for _ in range(500):
+        damaged = bytearray(ORDINARY)
+        for at in random.integers(2, header, 2):
+            damaged[at] = random.integers(256)
+        for seen in decoded(decoder, {0: bytes(damaged)}).values():
+            view, expected = exact(bytes(damaged))
+            assert seen.view == view
+            assert (seen.model_input.int() - expected.int()).abs().max() <= 1
+            read += 1
+    assert read > 50
+
+
+def test_a_picture_that_becomes_another_size_is_left_to_pillow(decoder: Decoder) -> None:
     def turning(files: list[bytes], **options: Any) -> list[Tensor]:
         return [pixels.transpose(1, 2) for pixels in decoder.decode_jpeg(files, **options)]
 
-    assert dataclasses.replace(decoder, decode_jpeg=turning).decode({0: ORDINARY}) == {}
+    assert decoded(dataclasses.replace(decoder, decode_jpeg=turning), {0: ORDINARY}) == {}
 
 
-def test_an_odd_profile_does_not_matter(decoder: Decoder) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = jpeg(photograph(), icc_profile=profile)
-    assert (decoder.decode({0: data})[0].model_input.int() - exact(data)[1].int()).abs().max() <= 1
+def test_a_picture_that_cannot_be_resized_harms_no_other(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpolate = functional.interpolate
+
+    def without_memory(pixels: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        if pixels.shape[2:] == (300, 400):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return interpolate(pixels, *arguments, **options)
+
+    monkeypatch.setattr(functional, "interpolate", without_memory)
+    assert list(decoded(decoder, {0: ORDINARY, 1: jpeg(photograph(300, 200))})) == [1]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, module: Any, seconds: Iterator[int]) -> None:
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+
+
+def test_when_the_time_is_over_no_more_is_looked_at(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been looked at is decoded, but not file by file."""
+    calls: list[int] = []
+
+    def failing(files: list[bytes], **options: Any) -> list[Tensor]:
+        calls.append(len(files))
+        raise RuntimeError("broken")
+
+    files = {row: jpeg(photograph(seed=row)) for row in range(5)}
+    set_clock(monkeypatch, nvjpeg, itertools.count())
+    assert sorted(decoder.decode(files, until=2)) == [0, 1, 2]
+    set_clock(monkeypatch, nvjpeg, itertools.count())
+    assert dataclasses.replace(decoder, decode_jpeg=failing).decode(files, until=2) == {}
+    assert calls == [3]
 
 
 # ----------------------------------------------------------------------------- where there is none
@@ -337,6 +471,33 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
     overlay = got[4]
     assert isinstance(overlay, Result)
     assert overlay.explanations[0].overlay is not None
+
+
+def test_what_is_refused_anyway_is_not_decoded(pipelines: tuple[Pipeline, Pipeline], decoder: Decoder) -> None:
+    calls: list[bytes] = []
+
+    def noted(files: list[bytes], **options: Any) -> list[Tensor]:
+        calls.extend(files)
+        return decoder.decode_jpeg(files, **options)
+
+    pipeline = copy.copy(pipelines[0])
+    pipeline.decoder = dataclasses.replace(decoder, decode_jpeg=noted)
+    refused, answered = answers(pipeline, [Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
+    assert isinstance(refused, InvalidOption)
+    assert isinstance(answered, Result)
+    assert calls == [ORDINARY]
+
+
+def test_what_was_decoded_in_time_is_answered(
+    pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, nvjpeg, itertools.repeat(0))
+    # Of the 40 seconds of a batch decoding may take 20.
+    set_clock(monkeypatch, pipeline_module, itertools.chain([0], itertools.repeat(30)))
+    requests = [Request(ORDINARY, Options()), Request(png(photograph()), Options())]
+    batch = pipelines[0].preprocess(requests)
+    assert isinstance(batch.items[0], Item)
+    assert isinstance(batch.items[1], TooExpensive)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
