@@ -30,6 +30,7 @@ from gradcam import images, network, nvjpeg
 from gradcam import pipeline as pipeline_module
 from gradcam.errors import InvalidOption, RequestError, TooExpensive, UndecodableImage
 from gradcam.images import Seen, View
+from gradcam.jpeg import plain
 from gradcam.message import Request, Result
 from gradcam.network import Labels
 from gradcam.nvjpeg import Decoder
@@ -275,6 +276,7 @@ LEFT = {
     "arithmetic": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc9\x00\x11"),
     "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
     "another behind it": ORDINARY + ORDINARY,
+    "two scans": ORDINARY[:-2] + ORDINARY[ORDINARY.index(b"\xff\xda") :],
     "gif that ends like one": gif(photograph()) + b"\xff\xd9",
     "cut short": ORDINARY[:-2],
     "something behind it": ORDINARY + b"film",
@@ -290,6 +292,22 @@ def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
     assert ORDINARY not in LEFT.values()
     assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_frame(b""),
+        with_frame(b"\x01"),
+        with_frame(b"\x01\x01\x11\x00\x02\x11\x00"),
+        with_frame(b"\x02\x01\x11\x00\x02\x11\x00"),
+        ORDINARY[:AFTER_FRAME] + b"\xff\xd9",
+        ORDINARY[:AFTER_FRAME],
+    ],
+    ids=["no count", "one untold", "one and another", "two", "no scan", "no scan, no end"],
+)
+def test_odd_structures_are_not_plain(data: bytes) -> None:
+    assert plain(data) is None
 
 
 def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
