@@ -28,7 +28,7 @@ except ImportError:
 sys.path[:0] = [str(ROOT / "handler"), str(ROOT / "tests")]
 with atheris.instrument_imports(include=["gradcam", "PIL"]):
     import hostile
-    from gradcam import images, wire
+    from gradcam import images, jpeg, wire
     from gradcam.errors import RequestError
     from gradcam.kserve import Model
     from gradcam.message import Request
@@ -59,6 +59,7 @@ TO_DECODER, TO_PARSER = b"P", b"J"
 
 def check_decoder(data: bytes) -> None:
     """Decodes; anything but a picture or a `RequestError` is raised."""
+    jpeg.plain(data)
     try:
         image = images.decode(data, SETTINGS).image
     except RequestError as error:

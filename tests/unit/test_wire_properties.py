@@ -351,6 +351,9 @@ def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
 
 def check_decoding(data: bytes) -> None:
     outcome = decoded_or_refused(data)
+    plain = images.plain_jpeg(data, SMALL)
+    if plain is not None and isinstance(outcome, Image.Image):
+        assert (plain.width, plain.height) == outcome.size
     if isinstance(outcome, RequestError):
         assert 400 <= outcome.status < 500
         check_error({"code": outcome.code, "message": str(outcome)})
