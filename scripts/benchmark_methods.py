@@ -416,7 +416,7 @@ def soak(architecture: str, explanations: int) -> Soak:
     requests = [Request(_picture(), Options(method=method, overlay="png")) for method in SOAK_METHODS]
 
     def explain() -> None:
-        for result in pipeline.results(pipeline.explain(pipeline.inference(pipeline.preprocess(requests)))):
+        for result in pipeline.answer(requests):
             plain.reply([result])
 
     process = psutil.Process()

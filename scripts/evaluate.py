@@ -348,10 +348,7 @@ def _explain(
     served = [method for method in methods if method not in BASELINES]
     # Without a method there is still a prediction to be had.
     options = [Options(method=method, layer=(layer,)) for method in served] or [Options(explain=0)]
-    forward = pipeline.inference(pipeline.preprocess([Request(content, option) for option in options]))
-    with torch.enable_grad():
-        answers = pipeline.results(pipeline.explain(forward))
-    results = [_result(answer) for answer in answers]
+    results = [_result(answer) for answer in pipeline.answer([Request(content, option) for option in options])]
     maps = {
         method: (result, torch.from_numpy(result.explanations[0].heatmap))
         for method, result in zip(served, results, strict=False)

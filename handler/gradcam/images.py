@@ -194,8 +194,6 @@ def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
         UnsupportedImage: a picture of another kind.
         UndecodableImage: not a picture, or a broken one.
     """
-    if len(data) > settings.max_image_bytes:
-        raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
     return _read(data, settings, lambda image: _loaded(image, settings, whole))
 
 
@@ -221,7 +219,7 @@ def plain_jpeg(data: bytes, settings: Settings) -> PlainJpeg | None:
 
     None of other pictures, of JPEGs out of the ordinary, and of what `decode` refuses for its header.
     """
-    if len(data) > settings.max_image_bytes or not data.startswith(JPEG):
+    if not data.startswith(JPEG):
         return None  # without opening what is opened again
     try:
         return _read(data, settings, lambda image: _plain(image, data))
@@ -234,12 +232,13 @@ def _plain(image: Image.Image, data: bytes) -> PlainJpeg | None:
     if plain is None:
         return None
     turn = _turn(image)
-    width, height = image.size[::-1] if turn in ON_THEIR_SIDE else image.size
-    return PlainJpeg(plain, width, height, turn)
+    return PlainJpeg(plain, *_turned_size(image.size, turn), turn)
 
 
 def _read(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
-    """Returns what the reader makes of a picture, within the limits of time and memory."""
+    """Returns what the reader makes of a picture, within the limits of bytes, pixels, time and memory."""
+    if len(data) > settings.max_image_bytes:
+        raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
     with warnings.catch_warnings():
         # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
         warnings.simplefilter("ignore")
@@ -276,13 +275,13 @@ def _opened(data: bytes, settings: Settings, reader: Callable[[Image.Image], T])
 
 
 def _loaded(image: Image.Image, settings: Settings, whole: bool) -> Picture:
-    width, height = image.size
+    size = image.size
     if settings.decoding == "fast" and not whole:
         _reduce(image, settings)
     image.load()
     turn = _turn(image)
     upright = image if turn is None else image.transpose(turn)
-    return Picture(_to_rgb(upright), *((height, width) if turn in ON_THEIR_SIDE else (width, height)))
+    return Picture(_to_rgb(upright), *_turned_size(size, turn))
 
 
 def _reduce(image: Image.Image, settings: Settings) -> None:
@@ -408,6 +407,12 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         logger.info("unreadable EXIF: %s: %s", type(error).__name__, error)
         return None
     return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
+    """Returns width and height after the turn."""
+    width, height = size
+    return (height, width) if turn in ON_THEIR_SIDE else (width, height)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -19,7 +19,7 @@ MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 # How an ordinary JPEG numbers brightness and colours. Others may mean red, green and blue, and decoders have to guess.
 YCBCR = (b"\x01\x02\x03", b"\x00\x01\x02")
 # What Adobe's marker says of them.
-ADOBE_YCBCR = 1
+ADOBE_YCBCR = b"\x01"
 
 
 def scans(data: bytes) -> int:
@@ -80,7 +80,7 @@ def _has_plain_channels(frame: bytes, adobe: list[bytes]) -> bool:
     count, channels = int.from_bytes(frame[5:6], "big"), frame[6:]
     if len(channels) != 3 * count or count not in (1, 3):
         return False
-    if count == 3 and (channels[::3] not in YCBCR or any(segment[11:12] != bytes([ADOBE_YCBCR]) for segment in adobe)):
+    if count == 3 and (channels[::3] not in YCBCR or any(segment[11:12] != ADOBE_YCBCR for segment in adobe)):
         return False
     across, down = zip(*(divmod(sampling, 16) for sampling in channels[1::3]), strict=True)
     return bool((across[0], down[0]) == (max(across), max(down)))
@@ -88,9 +88,10 @@ def _has_plain_channels(frame: bytes, adobe: list[bytes]) -> bool:
 
 def _without_orientation(data: bytes, header: list[re.Match[bytes]]) -> bytes:
     """Blanks the EXIF blocks: decoders do not all find the same orientation in the same file."""
+    pieces, position = [], 0
     for marker in header:
-        segment = _segment(data, marker)
+        segment, start = _segment(data, marker), marker.end() + 2
         if segment.startswith(EXIF):
-            start = marker.end() + 2
-            data = data[:start] + bytes(len(segment)) + data[start + len(segment) :]
-    return data
+            pieces += [data[position:start], bytes(len(segment))]
+            position = start + len(segment)
+    return b"".join([*pieces, data[position:]])

@@ -215,17 +215,20 @@ class Pipeline:
         """Answers batches, so that no client waits for what is done the first time only."""
         picture = images.sample(self.settings)
         for count in self._warming():
-            requests = [Request(picture, Options(overlay="jpeg"))] * count
-            forward = self.inference(self.preprocess(requests))
-            with torch.enable_grad():
-                self.results(self.explain(forward))
+            self.answer([Request(picture, Options(overlay="jpeg"))] * count)
 
     def _warming(self) -> list[int]:
         """Returns the sizes of the batches to warm up with."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or self.splits[self.settings.layer].engine != "compile":
             return [1, self.max_forward]
         # Those of a size are recorded as a CUDA graph when they come the second time.
         return [size for size in range(1, self.max_forward + 1) for _ in range(2)]
+
+    def answer(self, requests: Sequence[Request | RequestError]) -> list[Result | RequestError]:
+        """Takes requests through all of the steps."""
+        forward = self.inference(self.preprocess(requests))
+        with torch.enable_grad():
+            return self.results(self.explain(forward))
 
     # ------------------------------------------------------------------------- preprocess
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import itertools
 import logging
 import math
@@ -25,10 +24,11 @@ from PIL import Image, ImageCms
 from torch import Tensor
 from torch.nn import functional
 
+import hostile
 import oracles
 from gradcam import images, network, nvjpeg
 from gradcam import pipeline as pipeline_module
-from gradcam.errors import InvalidOption, RequestError, TooExpensive, UndecodableImage
+from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
 from gradcam.images import Seen, View
 from gradcam.jpeg import plain
 from gradcam.message import Request, Result
@@ -73,9 +73,7 @@ STORED = {
 
 def jpeg(picture: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", **{"quality": 95, **options})
-    return buffer.getvalue()
+    return hostile.encoded(image, "JPEG", **{"quality": 95, **options})
 
 
 def photograph(width: int = 400, height: int = 300, seed: int = 0) -> Image.Image:
@@ -229,24 +227,7 @@ def without_adobe(data: bytes) -> bytes:
     return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
 
 
-def png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def gif(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "GIF")
-    return buffer.getvalue()
-
-
-def two_in_one(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "MPO", save_all=True, append_images=[picture])
-    return buffer.getvalue()
-
-
+PNG, GIF = (hostile.encoded(photograph(), kind) for kind in ("PNG", "GIF"))
 ORDINARY = jpeg(photograph())
 FRAME = ORDINARY.index(b"\xff\xc0\x00\x11")
 AFTER_FRAME = FRAME + 19
@@ -263,8 +244,8 @@ def with_frame(channels: bytes) -> bytes:
 LEFT = {
     "not a picture": b"hello",
     "nothing": b"",
-    "png": png(photograph()),
-    "two in one": two_in_one(photograph()),
+    "png": PNG,
+    "two in one": hostile.encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
     "progressive": jpeg(photograph(), progressive=True),
     "four inks": jpeg(photograph().convert("CMYK")),
     "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
@@ -277,7 +258,7 @@ LEFT = {
     "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
     "another behind it": ORDINARY + ORDINARY,
     "two scans": ORDINARY[:-2] + ORDINARY[ORDINARY.index(b"\xff\xda") :],
-    "gif that ends like one": gif(photograph()) + b"\xff\xd9",
+    "gif that ends like one": GIF + b"\xff\xd9",
     "cut short": ORDINARY[:-2],
     "something behind it": ORDINARY + b"film",
     "enlarged": jpeg(photograph(100, 80)),
@@ -312,7 +293,7 @@ def test_odd_structures_are_not_plain(data: bytes) -> None:
 
 def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
-    assert decoded(decoder, {0: png(photograph()), 1: gif(photograph()), 2: b""}) == {}
+    assert decoded(decoder, {0: PNG, 1: GIF, 2: b""}) == {}
 
 
 @pytest.mark.parametrize(
@@ -448,23 +429,17 @@ def pipelines() -> tuple[Pipeline, Pipeline]:
     return ours, theirs
 
 
-def answers(pipeline: Pipeline, requests: list[Request]) -> list[Result | RequestError]:
-    forward = pipeline.inference(pipeline.preprocess(requests))
-    with torch.enable_grad():
-        return pipeline.results(pipeline.explain(forward))
-
-
 def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch) -> None:
     # As large as the network sees: where nothing is resized the same grey levels lead to the same maps.
     requests = [
         Request(jpeg(photograph(128, 96)), Options()),
-        Request(png(photograph(128, 96, 1)), Options(explain=2)),
+        Request(hostile.encoded(photograph(128, 96, 1), "PNG"), Options(explain=2)),
         Request(broken(), Options()),
         Request(jpeg(photograph(128, 96, 2)), Options(explain=3)),
         Request(jpeg(photograph(128, 96, 3)), Options(overlay="png")),
     ]
     ours, theirs = pipelines
-    expected = answers(theirs, requests)
+    expected = theirs.answer(requests)
     by_pillow: list[bytes] = []
     decode = images.decode
 
@@ -473,7 +448,7 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
         return decode(data, settings, whole=whole)
 
     monkeypatch.setattr(images, "decode", noted)
-    got = answers(ours, requests)
+    got = ours.answer(requests)
     assert {requests.index(request) for request in requests if request.image in by_pillow} == {1, 2, 4}
     assert isinstance(got[2], UndecodableImage)
     assert str(got[2]) == str(expected[2])
@@ -500,7 +475,7 @@ def test_what_is_refused_anyway_is_not_decoded(pipelines: tuple[Pipeline, Pipeli
 
     pipeline = copy.copy(pipelines[0])
     pipeline.decoder = dataclasses.replace(decoder, decode_jpeg=noted)
-    refused, answered = answers(pipeline, [Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
+    refused, answered = pipeline.answer([Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
     assert isinstance(refused, InvalidOption)
     assert isinstance(answered, Result)
     assert calls == [ORDINARY]
@@ -512,7 +487,7 @@ def test_what_was_decoded_in_time_is_answered(
     set_clock(monkeypatch, nvjpeg, itertools.repeat(0))
     # Of the 40 seconds of a batch decoding may take 20.
     set_clock(monkeypatch, pipeline_module, itertools.chain([0], itertools.repeat(30)))
-    requests = [Request(ORDINARY, Options()), Request(png(photograph()), Options())]
+    requests = [Request(ORDINARY, Options()), Request(PNG, Options())]
     batch = pipelines[0].preprocess(requests)
     assert isinstance(batch.items[0], Item)
     assert isinstance(batch.items[1], TooExpensive)
@@ -526,7 +501,7 @@ def test_a_gpus_pipeline_decodes_on_it(pipelines: tuple[Pipeline, Pipeline]) -> 
     requests = [Request(jpeg(photograph(seed=seed)), Options()) for seed in range(3)]
     (item, *_) = pipeline.preprocess(requests).answerable
     assert item.seen.model_input.is_cuda
-    for mine, other in zip(answers(pipeline, requests), answers(pipelines[1], requests), strict=True):
+    for mine, other in zip(pipeline.answer(requests), pipelines[1].answer(requests), strict=True):
         assert isinstance(mine, Result)
         assert isinstance(other, Result)
         assert mine.predictions[0].index == other.predictions[0].index

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
+import hostile
 import oracles
 from gradcam import network
 from gradcam.errors import (
@@ -62,9 +62,7 @@ PICTURES = [
 
 
 def png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return hostile.encoded(picture, "PNG")
 
 
 def ask(picture: Image.Image, accept: Encoding | None = None, **options: Any) -> Request:
@@ -72,10 +70,7 @@ def ask(picture: Image.Image, accept: Encoding | None = None, **options: Any) ->
 
 
 def answer(pipeline: Pipeline, *requests: Request | RequestError) -> list[Result | RequestError]:
-    """Goes through the phases as the handler does."""
-    forward = pipeline.inference(pipeline.preprocess(requests))
-    with torch.enable_grad():
-        return pipeline.results(pipeline.explain(forward))
+    return pipeline.answer(requests)
 
 
 def result(pipeline: Pipeline, request: Request) -> Result:
