@@ -38,8 +38,10 @@ FROM packages-gpu AS archive
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/demo.txt
 COPY handler /build/handler
-COPY scripts/build_mar.py scripts/weights.py /build/scripts/
-ENV PYTHONPATH=/build/handler
+COPY tools/__init__.py tools/paths.py /build/tools/
+COPY tools/archive /build/tools/archive
+COPY scripts/build_mar.py /build/scripts/
+ENV PYTHONPATH=/build/handler:/build
 RUN python /build/scripts/build_mar.py --arch efficientnet_lite0 --output /models
 
 # ---- what else is in the image
@@ -47,8 +49,10 @@ FROM ${BASE} AS app
 WORKDIR /app
 COPY config.properties docker/torchserve.properties /config/
 RUN cat /config/config.properties /config/torchserve.properties > config.properties
-COPY metrics.yaml scripts/healthcheck.py scripts/capacity.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
+COPY metrics.yaml scripts/healthcheck.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
 COPY handler/gradcam/machine.py gradcam/
+COPY tools/__init__.py tools/ports.py tools/
+COPY tools/server/__init__.py tools/server/capacity.py tools/server/healthcheck.py tools/server/
 COPY lens lens/
 COPY examples examples/
 

@@ -68,7 +68,7 @@ lint: ## ruff and mypy
 
 fuzz: ## a minute of fuzzing the decoder and the parser; FUZZ=600 for more
 	@$(ENVIRONMENT) runtime dev fuzz
-	@$(VENV)/python tests/fuzz_decode.py --seconds $(FUZZ)
+	@$(VENV)/python tests/fuzz/fuzz_decode.py --seconds $(FUZZ)
 
 reliability: ## break a real server under load in eight ways, then soak it for SOAK seconds
 	@$(ENVIRONMENT) runtime demo
@@ -94,7 +94,7 @@ image-test: ## build the image and run it, with podman installed if need be
 
 dataset-test: ## explain pictures in bulk on a local Ray cluster, with a node, an actor and the command killed midway
 	@$(ENVIRONMENT) runtime demo timm dev ray
-	@$(VENV)/python -m pytest tests/dataset
+	@$(VENV)/python -m pytest tests/bulk
 
 sbom: ## the bill of materials of what is served, from the lock: CycloneDX in build/sbom.json
 	@$(ENVIRONMENT) sbom

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from capacity import Capacity
+from tools.server.capacity import Capacity
 
 APP = Path(__file__).parent
 STOP_TIMEOUT = 10.0

@@ -20,11 +20,13 @@ from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.image_classifier import ImageClassifier
 
 import gradcam
-from gradcam import cam, machine, wire
+from gradcam import machine
 from gradcam.errors import RequestError
-from gradcam.kserve import Model
+from gradcam.explain import cam
 from gradcam.message import Message, Result
 from gradcam.pipeline import MAX_FORWARD, Batch, Forward, Pipeline
+from gradcam.protocols import dispatch as wire
+from gradcam.protocols.kserve import Model
 from gradcam.settings import Settings
 
 # What a map depends on, and the overlay.

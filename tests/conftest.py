@@ -14,10 +14,10 @@ import pytest
 import torch
 import torchvision
 
-import build_mar
-import oracles
-from build_mar import Build
-from own_network import OwnNetwork
+from tests.support import oracles
+from tests.support.own_network import OwnNetwork
+from tools.archive import build as build_mar
+from tools.archive.build import Build
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gradcam import cam, engines, images, network, overlay
-from gradcam.cam import METHODS
+from gradcam.engines import engine as engines
 from gradcam.errors import (
     InvalidOption,
     NumericalOverflow,
@@ -34,14 +33,18 @@ from gradcam.errors import (
     UnknownName,
     unknown,
 )
-from gradcam.explainer import Explainer, Pair, Pass
-from gradcam.images import Region, Seen, View
+from gradcam.explain import cam, overlay
+from gradcam.explain.cam import METHODS
+from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.images import decoding as images
+from gradcam.images.decoding import Region, Seen, View
+from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Explanation, Prediction, Request, Result
-from gradcam.network import Labels
-from gradcam.nvjpeg import Decoder
+from gradcam.network import architecture as network
+from gradcam.network.architecture import Labels
 from gradcam.options import Options
 from gradcam.settings import Settings, SettingsError
-from gradcam.split import Split, SplitError, random_images, split
+from gradcam.split.splitter import Split, SplitError, random_images, split
 
 DEFAULT_TOPK = 5
 MAX_FORWARD = 32

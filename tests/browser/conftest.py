@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from eye import Lens
 
-import build_mar
-import open_lens
-from build_mar import Build
-from serve import Server, free_port
+from tests.support.lens_page import Lens
+from tools.archive import build as build_mar
+from tools.archive.build import Build
+from tools.lens import runner as open_lens
+from tools.server.server import Server, free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from manifests import ROOT, tool
+from tests.support.manifests import ROOT, tool
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import image
-from image import ImageError
+from tools.image import container as image
+from tools.image.container import ImageError
 
 
 @pytest.fixture

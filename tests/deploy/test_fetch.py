@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from manifests import KUBERNETES
+
+from tests.support.manifests import KUBERNETES
 
 FETCH = KUBERNETES / "components" / "model-from-url" / "fetch.py"
 ARCHIVE = b"archive" * 400_000  # more than one chunk

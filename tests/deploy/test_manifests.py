@@ -12,10 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from manifests import COMPONENTS, KUBERNETES, ROOT, Document, only, pod_of, render, server_of
 
-from capacity import Capacity
 from lens.settings import Settings as LensSettings
+from tests.support.manifests import COMPONENTS, KUBERNETES, Document, only, pod_of, render, server_of
+from tools.paths import ROOT
+from tools.server.capacity import Capacity
 
 CRD = ROOT.parent / "shared" / "data" / "kserve-inferenceservice-crd.yaml"
 CUSTOM = {"InferenceService", "ServingRuntime", "ServiceMonitor"}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from container import IMAGE, Container, free_port
 
-from image import Engine, find_engine
+from tests.support.container import IMAGE, Container, free_port
+from tools.image.container import Engine, find_engine
 
 # As strict as the manifests.
 CONFINED = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777"]

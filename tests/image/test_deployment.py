@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from container import Container, free_port
 
-from deploy.manifests import Document, only, render
-from image import Engine
+from tests.support.container import Container, free_port
+from tests.support.manifests import Document, only, render
+from tools.image.container import Engine
 
 
 @pytest.fixture

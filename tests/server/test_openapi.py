@@ -9,7 +9,6 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -29,15 +28,17 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from served import Call, Model, encoded, sample
 
-from gradcam import cam, errors, kserve, options, overlay, pipeline
+from gradcam import errors, options, pipeline
 from gradcam.errors import InvalidOption
+from gradcam.explain import cam, overlay
 from gradcam.options import Options
-from gradcam.plain import PICTURE_FIELDS
+from gradcam.protocols import kserve
+from gradcam.protocols.single_image import PICTURE_FIELDS
 from gradcam.settings import Settings
+from tests.support.served import Call, Model, encoded, sample
+from tools.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}

@@ -1,0 +1,356 @@
+"""What `build_mar.py` refuses: exit status 1, the reason on standard error, nothing written anywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from tests.support.own_network import OwnNetwork
+from tools.archive import build as build_mar
+from tools.archive import weights as weight_sources
+from tools.archive.build import Build
+
+GOOD_ARCHIVE = b"an archive that was good"
+
+
+class Code:
+    """Unpickling it runs a command."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.witness),)
+
+
+class Refusal:
+    """Runs the command and checks all that every refusal has in common."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.output = folder / "out"
+        self.temporary = folder / "tmp"
+        self.capsys = capsys
+        self.output.mkdir()
+        self.temporary.mkdir()
+        for name in ("resnet18", "mine"):
+            (self.output / f"{name}.mar").write_bytes(GOOD_ARCHIVE)
+
+    def __call__(self, *arguments: str | Path) -> str:
+        """Returns what the command said, in one line."""
+        self.capsys.readouterr()
+        status = build_mar.main([str(argument) for argument in (*arguments, "--output", self.output)])
+        out, err = self.capsys.readouterr()
+        assert status == 1
+        assert out == ""
+        said = [line for line in err.splitlines() if line.startswith("build_mar: ")]
+        assert len(said) == 1, err
+        assert "Traceback" not in err
+        self.check_nothing_written()
+        return said[0]
+
+    def check_nothing_written(self) -> None:
+        assert {path.name: path.read_bytes() for path in self.output.iterdir()} == {
+            "resnet18.mar": GOOD_ARCHIVE,
+            "mine.mar": GOOD_ARCHIVE,
+        }
+        assert list(self.temporary.iterdir()) == []
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    refusal = Refusal(tmp_path, capsys)
+    monkeypatch.setattr(tempfile, "tempdir", str(refusal.temporary))
+    monkeypatch.setenv("TMPDIR", str(refusal.temporary))
+    return refusal
+
+
+# ----------------------------------------------------------------------------- names
+
+
+def test_unknown_architecture(refused: Refusal) -> None:
+    said = refused("--arch", "resnet81", "--weights", "random")
+
+    assert "'resnet81'" in said
+    assert "'resnet18'" in said
+
+
+@pytest.mark.parametrize("weights", ["default", "random"])
+def test_architecture_that_is_no_classifier(refused: Refusal, weights: str) -> None:
+    assert "'fcn_resnet50'" in refused("--arch", "fcn_resnet50", "--weights", weights)
+
+
+def test_unknown_layer_names_near_ones(refused: Refusal) -> None:
+    said = refused("--arch", "resnet18", "--weights", "random", "--layer", "layer4.1.conv3")
+
+    assert "'layer4.1.conv3'" in said
+    assert "'layer4.1.conv2'" in said
+
+
+def test_layer_without_positions(refused: Refusal) -> None:
+    said = refused("--arch", "resnet18", "--weights", "random", "--layer", "avgpool")
+
+    assert "'avgpool'" in said
+
+
+@pytest.mark.parametrize("name", ["two words", "ünï", "-x", ".x", "a:b", "a?b", "a/b", "../a", "x/../mine", "a\nb"])
+def test_name_that_fits_no_url(refused: Refusal, name: str) -> None:
+    said = refused("--arch", "resnet18", "--weights", "random", f"--name={name}")
+
+    assert repr(name) in said
+
+
+# ----------------------------------------------------------------------------- weights
+
+
+def text_file(path: Path) -> None:
+    path.write_text("these are no weights\n")
+
+
+def picture(path: Path) -> None:
+    path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(range(256)))
+
+
+def other_text(path: Path) -> None:
+    path.write_text('{"0": "ant"}\n')
+
+
+def empty_file(path: Path) -> None:
+    path.touch()
+
+
+def state_of_a_resnet34(path: Path) -> None:
+    torch.save(torchvision.models.resnet34().state_dict(), path)
+
+
+def state_of_a_squeezenet(path: Path) -> None:
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), path)
+
+
+def half_a_file(path: Path) -> None:
+    torch.save(torchvision.models.resnet18(num_classes=2).state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def list_of_tensors(path: Path) -> None:
+    torch.save([torch.zeros(3)], path)
+
+
+def dict_of_numbers(path: Path) -> None:
+    torch.save({"fc.weight": 3}, path)
+
+
+def empty_dict(path: Path) -> None:
+    torch.save({}, path)
+
+
+def not_a_number(path: Path) -> None:
+    state_dict = torchvision.models.resnet18(num_classes=2).state_dict()
+    state_dict["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(state_dict, path)
+
+
+def one_tensor_missing(path: Path) -> None:
+    state_dict = torchvision.models.resnet18(num_classes=2).state_dict()
+    del state_dict["layer3.0.bn1.bias"]
+    torch.save(state_dict, path)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+WRONG_FILES: list[tuple[Callable[[Path], None], str]] = [
+    (text_file, "not a state dict"),
+    (picture, "not a state dict"),
+    (other_text, "not a state dict"),
+    (empty_file, "not a state dict"),
+    (half_a_file, "not a state dict"),
+    (folder, "not a state dict"),
+    (list_of_tensors, "no state dict"),
+    (dict_of_numbers, "no state dict"),
+    (empty_dict, "no state dict"),
+    (state_of_a_resnet34, "layer1.2."),
+    (state_of_a_squeezenet, "lacks conv1.weight"),
+    (not_a_number, "layer1.0.conv1.weight"),
+    (one_tensor_missing, "layer3.0.bn1.bias"),
+]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(("make", "reason"), WRONG_FILES, ids=[make.__name__ for make, _ in WRONG_FILES])
+def test_wrong_weights_file(
+    refused: Refusal, tmp_path: Path, make: Callable[[Path], None], reason: str, suffix: str
+) -> None:
+    weights = tmp_path / f"wrong{suffix}"
+    make(weights)
+    if suffix == ".safetensors":
+        reason = "not a state dict"  # none of them is a safetensors file
+
+    said = refused("--arch", "resnet18", "--weights", weights)
+
+    assert weights.name in said
+    assert reason in said
+
+
+def test_safetensors_of_another_architecture(refused: Refusal, tmp_path: Path) -> None:
+    weights = tmp_path / "other.safetensors"
+    save_file(torchvision.models.resnet34().state_dict(), weights)
+
+    said = refused("--arch", "resnet18", "--weights", weights)
+
+    assert "other.safetensors" in said
+    assert "layer1.2." in said
+
+
+def test_missing_weights_file(refused: Refusal, tmp_path: Path) -> None:
+    said = refused("--arch", "resnet18", "--weights", tmp_path / "nowhere.pth")
+
+    assert "nowhere.pth" in said
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle", "inside a state dict", "safetensors"])
+def test_code_in_a_weights_file_never_runs(refused: Refusal, tmp_path: Path, form: str) -> None:
+    weights = tmp_path / ("evil.safetensors" if form == "safetensors" else "evil.pth")
+    witness = tmp_path / "code has run"
+    code = Code(witness)
+    if form == "torch":
+        torch.save(code, weights)
+    elif form == "inside a state dict":
+        torch.save({**torchvision.models.resnet18().state_dict(), "evil": code}, weights)
+    else:
+        weights.write_bytes(pickle.dumps(code))
+
+    said = refused("--arch", "resnet18", "--weights", weights)
+
+    assert not witness.exists()
+    assert weights.name in said
+    if form == "torch":  # the trap is one: whoever reads the file carelessly runs the code
+        torch.load(weights, weights_only=False)
+        assert witness.exists()
+
+
+def test_weights_that_cannot_be_downloaded(refused: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/models/resnet18-f37072fd.pth"
+    download = weight_sources.download
+    monkeypatch.setattr(weight_sources, "download", lambda _published: download(url))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    said = refused("--arch", "resnet18", "--weights", "default")
+
+    assert url in said
+    assert "--weights resnet18-f37072fd.pth" in said
+    assert "refused" in said
+    assert "efficientnet_lite0" in said
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
+
+
+# ----------------------------------------------------------------------------- labels
+
+
+def test_labels_of_another_number_of_classes(refused: Refusal, own_network: OwnNetwork, tmp_path: Path) -> None:
+    labels = tmp_path / "five.txt"
+    labels.write_text("\n".join("abcde"))
+
+    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+
+    assert "5" in said
+    assert "7" in said
+    assert "own.pth" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("broken.json", b'["a", ', "broken.json"),
+        ("number.json", b"7", "list of names"),
+        ("numbers.json", b"[1, 2, 3, 4, 5, 6, 7]", "string"),
+        ("gap.json", b'{"0": "a", "1": "b", "2": "c", "3": "d", "4": "e", "5": "f", "7": "h"}', "6 is missing"),
+        ("empty.txt", b"", "needs a name"),
+        ("gap.txt", b"a\nb\n\nd\ne\nf\ng\n", "needs a name"),
+        ("latin.txt", "é\nb\nc\nd\ne\nf\ng".encode("latin-1"), "latin.txt"),
+    ],
+)
+def test_labels_that_cannot_be_read(
+    refused: Refusal, own_network: OwnNetwork, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    labels = tmp_path / name
+    labels.write_bytes(content)
+
+    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+
+    assert name in said
+    assert reason in said
+
+
+def test_missing_labels_file(refused: Refusal, own_network: OwnNetwork, tmp_path: Path) -> None:
+    labels = tmp_path / "nowhere.json"
+
+    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+
+    assert "nowhere.json" in said
+
+
+# ----------------------------------------------------------------------------- engine
+
+
+def test_engine_that_is_not_installed(
+    refused: Refusal, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+
+    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
+
+    assert said == "build_mar: engine 'openvino' needs the package openvino: pip install openvino"
+
+
+# ----------------------------------------------------------------------------- places
+
+
+def test_output_that_is_a_file(
+    refused: Refusal, own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a file"
+    file.touch()
+    arguments = ["--arch", own_network.architecture, "--weights", own_network.weights, "--output", file]
+
+    status = build_mar.main([str(argument) for argument in arguments])
+
+    assert status == 1
+    assert "a file" in capsys.readouterr().err
+    assert file.read_bytes() == b""
+    refused.check_nothing_written()
+
+
+def test_full_disk_leaves_the_old_archive(
+    refused: Refusal, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copyfile = shutil.copyfile
+
+    def copy_half(source: Path, target: Path, **options: Any) -> Path:
+        if Path(target).parent != refused.output:
+            return copyfile(source, target, **options)
+        target.write_bytes(source.read_bytes()[:1000])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_half)
+
+    with pytest.raises(OSError, match="No space left"):
+        build_mar.build(Build(own_network.architecture, str(own_network.weights), name="mine", output=refused.output))
+
+    refused.check_nothing_written()

@@ -1,0 +1,287 @@
+"""`explain_dataset.py` as it is run: on Ray, with nodes, actors and the command itself killed midway."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from tools.paths import ROOT
+
+pytest.importorskip("ray", reason="Ray is not installed: make dataset-test")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ray.cluster_utils import Cluster
+from ts.context import Context, RequestProcessor
+
+from gradcam.message import Request, Result
+from gradcam.options import Options
+from gradcam_handler import GradCAMHandler
+from tests.support import oracles
+from tools.bulk import worker as explain_worker
+from tools.server.server import command_line
+
+COMMAND = ROOT / "scripts" / "explain_dataset.py"
+ACTOR = "ray::MapWorker(MapBatches(Explainer))"
+GOOD = 30
+ROWS_PER_FILE = 2
+PARTS = (GOOD + 2) // ROWS_PER_FILE
+# As in the server's tests: float32 in batches of another size, and JSON's six decimals.
+TOLERANCE = 1e-5
+SECONDS = 240
+
+Row = dict[str, Any]
+STARTED: list[subprocess.Popen[str]] = []
+
+
+class NoMetrics:
+    """Stands in for TorchServe's metrics."""
+
+    def add_time(self, *args: Any) -> None: ...
+
+    def add_metric(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good pictures in two folders, one that is none, and one that nothing can decode in time."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "more").mkdir()
+    for number in range(GOOD):
+        path = folder / ("more" if number % 2 else "") / f"{number:02}.png"
+        oracles.picture(120 + number, 90, seed=number).save(path)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    (folder / "empty.gif").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unpacked(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(squash_archive) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(pictures: Path, unpacked: Path) -> dict[str, Result]:
+    """What the pipeline says to each good picture, alone, without Ray and the processes."""
+    pipeline = explain_worker.load(unpacked)
+    answers = {}
+    for path in sorted(pictures.rglob("*.png")):
+        (answer,) = explain_worker.results(pipeline, [Request(path.read_bytes(), Options())])
+        assert isinstance(answer, Result)
+        answers[str(path.relative_to(pictures))] = answer
+    return answers
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that does no work, and two nodes with room for an actor each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def start(pictures: Path, archive: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
+    common = ["--archive", str(archive), "--output", str(output), "--rows-per-file", str(ROWS_PER_FILE)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "handler"), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, str(COMMAND), str(pictures), *common, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    STARTED.append(process)
+    return process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _left() -> Iterator[None]:
+    """Ends what a test that failed has left."""
+    yield
+    for process in STARTED:
+        with process:
+            process.kill()
+
+
+def finish(process: subprocess.Popen[str], status: int) -> str:
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == status, said
+    return said
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
+
+
+def parts(output: Path) -> list[Path]:
+    return sorted(output.glob("part-*.parquet"))
+
+
+def workers(node: Any = None) -> list[psutil.Process]:
+    """Returns Ray's actors that explain, of one node or of all that this test started."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid) if node else psutil.Process()
+    return [process for process in raylet.children(recursive=True) if ACTOR in " ".join(command_line(process))]
+
+
+def read(output: Path) -> dict[str, Row]:
+    rows = [row for part in parts(output) for row in pq.read_table(part).to_pylist()]
+    by_path = {row["path"]: row for row in rows}
+    assert len(rows) == len(by_path), "a picture has two rows"
+    return by_path
+
+
+def check(rows: dict[str, Row], expected: dict[str, Result]) -> None:
+    """Compares an output with the pipeline, map by map."""
+    assert rows.keys() == {*expected, "broken.jpg", "empty.gif"}
+    for path, answer in expected.items():
+        row = rows[path]
+        assert row["error"] is None
+        assert (row["width"], row["height"], row["region"]) == (answer.width, answer.height, [0, 0, answer.width, 90])
+        assert (row["method"], row["layers"]) == ("gradcam", ["layer4.1.conv2"])
+        assert [(entry["index"], entry["label"]) for entry in row["predictions"]] == [
+            (entry.index, entry.label) for entry in answer.predictions
+        ]
+        for said, prediction in zip(row["predictions"], answer.predictions, strict=True):
+            assert said["probability"] == pytest.approx(prediction.probability, abs=2e-6)
+        ((said,), (explanation,)) = row["explanations"], answer.explanations
+        assert (said["index"], said["evidence"]) == (explanation.prediction.index, explanation.evidence)
+        assert said["peak"] == list(explanation.peak or ())
+        assert np.abs(np.array(said["heatmap"]) - explanation.heatmap).max() <= TOLERANCE
+        assert np.max(said["heatmap"]) == 1
+    for path in ("broken.jpg", "empty.gif"):
+        assert rows[path]["error"]["code"] == "undecodable_image"
+        assert (rows[path]["predictions"], rows[path]["explanations"]) == (None, None)
+
+
+@pytest.fixture(scope="module")
+def explained(
+    pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Row]:
+    """The rows of a run on this machine, whose command was killed midway, and which was then started again."""
+    output = tmp_path_factory.mktemp("explained")
+    first = start(pictures, squash_archive, output, "--actors", "1")
+    wait_for(lambda: len(parts(output)) >= 3, first)
+    first.kill()
+    first.communicate()
+    before = {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in parts(output)}
+    assert 3 <= len(before) < PARTS
+    said = finish(start(pictures, squash_archive, output, "--actors", "1"), 1)
+    # An actor outlives the command, and may have written more since.
+    (left,) = re.findall(rf"{GOOD + 2} pictures, (\d+) of them to explain", said)
+    assert 0 < int(left) <= GOOD + 2 - ROWS_PER_FILE * len(before)
+    assert f"{GOOD + 2} pictures, {GOOD} explained\n  2 × undecodable_image\n" in said
+    assert {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in before} == before
+    assert len(parts(output)) == PARTS
+    rows = read(output)
+    said = finish(start(pictures, squash_archive, output), 1)
+    assert "0 of them to explain" in said
+    said = finish(start(pictures, squash_archive, output, "--explain", "2"), 2)
+    assert "was made with another options" in said
+    return rows
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(explained: dict[str, Row], expected: dict[str, Result]) -> None:
+    check(explained, expected)
+
+
+def test_rows_are_what_the_handler_answers(explained: dict[str, Row], pictures: Path, unpacked: Path) -> None:
+    handler = GradCAMHandler()
+    manifest = json.loads((unpacked / "MAR-INF" / "MANIFEST.json").read_text())
+    config = yaml.safe_load((unpacked / "model-config.yaml").read_text())
+    context = Context("squash", str(unpacked), manifest, 8, None, "0.12.0", metrics=NoMetrics())
+    context.model_yaml_config = config
+    handler.initialize(context)
+    paths = sorted(explained)
+    batch = Context("squash", "", {}, len(paths), None, "0.12.0", metrics=NoMetrics())
+    batch.request_ids = dict(enumerate(paths))
+    batch.request_processor = [RequestProcessor({}) for _ in paths]
+    bodies = handler.handle([{"body": (pictures / path).read_bytes()} for path in paths], batch)
+    for path, body in zip(paths, bodies, strict=True):
+        answer, row = json.loads(body), explained[path]
+        if row["error"]:
+            assert answer == {"error": row["error"]}
+            continue
+        assert (answer["method"], [answer["layer"]]) == (row["method"], row["layers"])
+        assert answer["image"] == {name: row[name] for name in ("width", "height", "region")}
+        (entry,), (said,) = answer["explanations"], row["explanations"]
+        assert (entry["index"], entry["label"], entry["peak"]) == (said["index"], said["label"], said["peak"])
+        assert np.abs(np.array(entry["heatmap"]) - np.array(said["heatmap"])).max() <= TOLERANCE
+
+
+def test_a_node_and_an_actor_that_are_killed_lose_nothing(
+    cluster: Cluster, pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    lost, kept = cluster.list_all_nodes()[1:]
+    run = start(pictures, squash_archive, output, "--address", cluster.address)
+    # Both nodes are at work.
+    wait_for(lambda: workers(lost) and workers(kept) and parts(output), run)
+    cluster.remove_node(lost, allow_graceful=False)
+    seen = len(parts(output))
+    assert seen < PARTS - 4
+    wait_for(lambda: len(parts(output)) > seen + 1, run)
+    (actor,) = workers(kept)
+    actor.kill()
+    assert len(parts(output)) < PARTS
+    said = finish(run, 1)
+    assert f"{GOOD + 2} pictures, {GOOD} explained" in said
+    assert psutil.wait_procs([actor], timeout=0)[0]
+    check(read(output), expected)
+
+
+def test_a_table_with_bytes_is_explained_and_what_is_done_is_left_out(
+    explained: dict[str, Row], pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
+) -> None:
+    table, output = tmp_path / "table.parquet", tmp_path / "out"
+    names = sorted(explained)
+    images = [(pictures / name).read_bytes() for name in names]
+    half = {"name": names[:10], "image": images[:10]}
+    columns = ("--path-column", "name", "--image-column", "image", "--actors", "1")
+    pq.write_table(pa.table(half), table)
+    finish(start(table, squash_archive, output, *columns), 0)
+    done = {part: part.stat().st_mtime_ns for part in parts(output)}
+    assert len(done) == 5
+    # The table has grown.
+    pq.write_table(pa.table({"name": names, "image": images}), table)
+    said = finish(start(table, squash_archive, output, *columns), 1)
+    assert f"{len(names)} pictures, {len(names) - 10} of them to explain" in said
+    assert {part: part.stat().st_mtime_ns for part in done} == done
+    check(read(output), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--method", "gradcm"], "UnknownName: there is no method 'gradcm'; did you mean 'gradcam'"),
+        (["--gpu"], "Ray has no GPU"),
+        (["--archive", str(COMMAND)], "not a model archive"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    pictures: Path, squash_archive: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert said in finish(start(pictures, squash_archive, tmp_path / "out", *arguments), 2)
+    assert not parts(tmp_path / "out")

@@ -1,0 +1,159 @@
+"""Fuzzes what takes bytes from outside: `make fuzz`, or
+
+    python tests/fuzz_decode.py [--seconds 60]
+
+Atheris looks for new ways through Pillow's plugins and the parser's code, from the small files of `hostile.py` on.
+Whatever is neither a picture nor a `RequestError`, takes longer than the limits say, or more memory, is a find; its
+input is written to `build/fuzz/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import sys
+import time
+from typing import Any
+
+from tools.paths import ROOT
+
+FOLDER = ROOT / "build" / "fuzz"
+
+try:
+    import atheris
+except ImportError:
+    sys.exit("fuzzing needs atheris, which this Python or platform has not: use Python 3.11 or newer on Linux x86-64")
+
+sys.path[:0] = [str(ROOT / "handler"), str(ROOT / "tests")]
+with atheris.instrument_imports(include=["gradcam", "PIL"]):
+    from gradcam.errors import RequestError
+    from gradcam.images import decoding as images
+    from gradcam.images import jpeg
+    from gradcam.message import Request
+    from gradcam.protocols import dispatch as wire
+    from gradcam.protocols.kserve import Model
+    from gradcam.settings import Settings
+    from tests.support import hostile
+
+# Small, so that a size which the fuzzer makes up is soon refused, and quick.
+SETTINGS = Settings(
+    architecture="resnet18",
+    num_classes=1000,
+    weights="none",
+    weights_sha256="0" * 64,
+    input_size=(224, 224),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    layer="layer4.1.conv2",
+    max_image_pixels=1_000_000,
+    max_decode_seconds=2,
+)
+SECONDS_PER_INPUT = 5
+PATIENCE = 60  # then it hangs
+MEGABYTES = 1024
+LONGEST = 16384
+MODEL = Model("hats", "1.0")
+SMALL = ("1 × 1", "png 2^31 - 1", "gif 65,535 background", "webp 16,383", "bmp 2^31 - 1", "tiff 2^32 - 1", "zip")
+# The first byte says which way an input goes.
+TO_DECODER, TO_PARSER = b"P", b"J"
+
+
+def check_decoder(data: bytes) -> None:
+    """Decodes; anything but a picture or a `RequestError` is raised."""
+    jpeg.plain(data)
+    try:
+        image = images.decode(data, SETTINGS).image
+    except RequestError as error:
+        check_error(error)
+        return
+    assert image.mode == "RGB"
+    assert 0 < image.width * image.height <= SETTINGS.max_image_pixels
+    assert images.pixels(image).shape == (image.height, image.width, 3)
+
+
+def check_parser(data: bytes) -> None:
+    """Parses bytes as a body, and as the JSON of one; renders what is refused."""
+    headers = {"content-type": "application/json"}
+    message = wire.parse({"body": data}, headers, 4, MODEL)
+    for asked in message.requests:
+        assert isinstance(asked, Request | RequestError)
+        if isinstance(asked, RequestError):
+            check_error(asked)
+    if all(isinstance(asked, RequestError) for asked in message.requests):
+        errors: list[Any] = list(message.requests)
+        reply = wire.render(message, errors, 2**30)
+        assert 400 <= reply.status < 500
+        assert json.loads(reply.body)["error"]["code"] == errors[0].code
+
+
+def check_error(error: RequestError) -> None:
+    """Checks an error's status and the length of what it says."""
+    assert 400 <= error.status < 500
+    assert 0 < len(str(error)) < 600
+
+
+def check(data: bytes) -> None:
+    """Checks one input."""
+    # Not libFuzzer's own timeout: it needs the signal that the decoder sets a limit with.
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    start = time.monotonic()
+    check_one(data)
+    assert time.monotonic() - start < SECONDS_PER_INPUT
+    faulthandler.cancel_dump_traceback_later()
+
+
+def check_one(data: bytes) -> None:
+    """Takes an input to where its first byte says."""
+    if data[:1] == TO_PARSER:
+        check_parser(data[1:])
+    else:
+        check_decoder(data[1:])
+
+
+def seeds() -> dict[str, bytes]:
+    """Returns what the fuzzer starts from: small files of every kind, hostile ones, messages."""
+    files = {name: TO_DECODER + data for name, data in hostile.valid().items()}
+    files |= {name: TO_DECODER + hostile.CORPUS[name].make() for name in SMALL}
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AAAA"], "parameters": {"topk": "3"}}
+    messages = [
+        {"image": "AAAA", "topk": 3, "targets": [1, "tabby"], "method": "gradcam", "layer": "a,b", "smooth": True},
+        {
+            "instances": [{"image": {"b64": "AAAA"}, "alpha": 0.5}, "AAAA"],
+            "parameters": {"explain": 2, "heatmap": "none"},
+        },
+        {
+            "inputs": [tensor],
+            "parameters": {"overlay": "png", "colormap": "hot"},
+            "outputs": [{"name": "index"}],
+            "id": "7",
+        },
+    ]
+    return files | {f"message {number}": TO_PARSER + json.dumps(said).encode() for number, said in enumerate(messages)}
+
+
+def main() -> None:
+    """Runs the fuzzer for a while."""
+    parser = argparse.ArgumentParser(description="Fuzzes decoding and parsing with atheris.")
+    parser.add_argument("--seconds", type=int, default=60, help="how long, default %(default)s")
+    parser.add_argument("--seed", type=int, default=1, help="of the fuzzer's random numbers, default %(default)s")
+    options = parser.parse_args()
+    corpus = FOLDER / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for name, data in seeds().items():
+        (corpus / name.replace(" ", "-")).write_bytes(data)
+    arguments = {
+        "max_total_time": options.seconds,
+        "seed": options.seed,
+        "timeout": 0,
+        "rss_limit_mb": MEGABYTES,
+        "max_len": LONGEST,
+        "artifact_prefix": f"{FOLDER}/",
+        "print_final_stats": 1,
+    }
+    atheris.Setup([sys.argv[0], *(f"-{name}={value}" for name, value in arguments.items()), str(corpus)], check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

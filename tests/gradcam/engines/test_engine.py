@@ -1,0 +1,202 @@
+"""Every engine gives the network's own activations, maps and classes, for batches of any size."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradcam.engines import engine as engines
+from gradcam.engines.engine import EngineError
+from gradcam.explain import cam
+from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.network import architecture as network
+from gradcam.settings import Engine, Precision
+from gradcam.split.splitter import Split, random_images, split
+from tests.support import oracles
+
+SIZE = (64, 64)
+CLASSES = 10
+LAYER = "layer4.1.conv2"
+OPENVINO = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="needs OpenVINO: scripts/environment.py openvino"
+)
+
+
+class Small(nn.Module):
+    """Two convolutions and what is around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+        self.layer = nn.Conv2d(8, 16, 3)
+        self.classes = nn.Linear(16, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classes(self.layer(self.stem(images)).relu().mean((2, 3)))
+        return logits
+
+
+def seeded(architecture: str) -> nn.Module:
+    return oracles.seeded(network.build(architecture, CLASSES), seed=5)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return seeded("resnet18")
+
+
+@pytest.fixture(scope="module")
+def parts(model: nn.Module) -> Split:
+    return split(model, LAYER, SIZE)
+
+
+@pytest.fixture(scope="module")
+def images(model: nn.Module) -> Tensor:
+    return random_images(model, SIZE, 5)
+
+
+def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns logits and the maps of two classes an image."""
+    with torch.inference_mode():
+        features = parts.features(images).float()
+        forward = Pass(parts, images, features, parts.logits(features))
+    pairs = [Pair(row, target, "gradcam") for row in range(len(images)) for target in (1, 7)]
+    maps, _ = Explainer(2**30).maps(forward, pairs, float("inf"))
+    return forward.logits, maps
+
+
+def alike(ours: Tensor, theirs: Tensor) -> float:
+    return float(functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
+
+
+@pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO), "compile"])
+def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, images: Tensor) -> None:
+    if engine == "compile":  # takes minutes for a ResNet-18
+        parts = split(oracles.seeded(Small(), seed=5), "layer", SIZE)
+    logits, maps = run(parts, images)
+
+    accelerated = engines.accelerate(parts, engine, "float32", images[:2])
+
+    assert accelerated.engine == engine
+    assert accelerated.trunk is not parts.trunk
+    for count in (1, 5, 3):
+        ours, our_maps = run(accelerated, images[:count])
+        torch.testing.assert_close(ours, logits[:count], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(our_maps, maps[: 2 * count], rtol=0, atol=1e-4)
+    # What it gave for one batch stays when it runs the next.
+    with torch.inference_mode():
+        first = accelerated.features(images[:1]).activations
+        kept = first.clone()
+        accelerated.features(images[1:2])
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO)])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
+    engine: Engine, precision: Precision, parts: Split, images: Tensor
+) -> None:
+    logits, maps = run(parts, images)
+
+    ours, our_maps = run(engines.accelerate(parts, engine, precision, images[:2]), images)
+
+    assert alike(our_maps, maps) > 0.98
+    assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
+    assert ours.dtype == our_maps.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("engine", ["eager", "compile"])
+def test_engines_on_a_gpu(engine: Engine, precision: Precision, model: nn.Module, images: Tensor) -> None:
+    logits, maps = run(split(model, LAYER, SIZE), images)
+    on_gpu = images.cuda()
+
+    accelerated = engines.accelerate(split(copy.deepcopy(model).cuda(), LAYER, SIZE), engine, precision, on_gpu[:2])
+
+    assert accelerated.engine == engine
+    kept: list[tuple[Tensor, Tensor]] = []
+    # CUDA graphs are recorded at the second call of a size and replayed from the third on.
+    for start, end in ((0, 1), (0, 3), (1, 2), (1, 4), (2, 3), (2, 5), (3, 4)):
+        ours, our_maps = run(accelerated, on_gpu[start:end])
+        assert torch.equal(ours.argmax(dim=1).cpu(), logits[start:end].argmax(dim=1))
+        assert alike(our_maps, maps[2 * start : 2 * end]) > 0.98
+        with torch.inference_mode():
+            activations = accelerated.features(on_gpu[start:end]).activations
+        kept.append((activations, activations.clone()))
+    assert all(torch.equal(activations, copied) for activations, copied in kept)
+
+
+@pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO)])
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "googlenet", "swin_t"])
+def test_other_networks(architecture: str, engine: Engine) -> None:
+    model = seeded(architecture)
+    layer = network.default_layer(model, SIZE)
+    parts = split(model, layer, SIZE)
+    images = random_images(model, SIZE, 3)
+
+    ours, theirs = run(engines.accelerate(parts, engine, "float32", images[:2]), images), run(parts, images)
+
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-3)
+
+
+# ----------------------------------------------------------------------------- which one
+
+
+@OPENVINO
+def test_auto_takes_openvino_where_it_is_installed(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "openvino"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
+
+
+def test_a_named_engine_that_is_not_installed_is_said(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="needs the package openvino"):
+        engines.accelerate(parts, "openvino", "float32", images[:2])
+
+
+def broken(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        activations, *others = trunk(images)
+        return activations.flip(3), *others
+
+    return run
+
+
+def unable(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+    raise MemoryError("not so much")
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"), [(broken, "gives other activations than the network: cosine 0"), (unable, "not so much")]
+)
+def test_an_engine_that_is_wrong_does_not_serve(
+    engine: Any, reason: str, parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engines.ENGINES, "openvino", engine)
+    with pytest.raises(EngineError, match=reason):
+        engines.accelerate(parts, "openvino", "float32", images[:2])
+    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
+
+
+def test_maps_that_differ_are_found_where_activations_are_alike(
+    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))
+    monkeypatch.setitem(cam.GRADIENT_METHODS, "gradcam", random)
+    monkeypatch.setitem(engines.ENGINES, "openvino", lambda trunk, precision, images: trunk)
+    with pytest.raises(EngineError, match="gives other maps than the network"):
+        engines.accelerate(parts, "openvino", "float32", images[:2])

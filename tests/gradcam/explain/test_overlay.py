@@ -1,0 +1,156 @@
+"""The overlay against the OpenCV calls that the Grad-CAM tutorial makes."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gradcam.errors import InvalidOption
+from gradcam.explain import overlay
+from gradcam.images.decoding import Region
+
+Pixels = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+
+def picture(height: int, width: int) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def heatmap(height: int = 7, width: int = 7) -> Map:
+    """A map as it is served: from 0 to 1."""
+    values = np.random.default_rng(1).random((height, width), dtype=np.float32)
+    return np.asarray(values / values.max(), dtype=np.float32)
+
+
+def whole(pixels: Pixels) -> Region:
+    return Region(0, 0, pixels.shape[1], pixels.shape[0])
+
+
+def tutorials(values: Map, rgb: Pixels) -> Pixels:
+    """Returns the tutorial's superimposed picture, as its own lines have it."""
+    img = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    resized = cv2.resize(values, (img.shape[1], img.shape[0]))
+    colored = cv2.applyColorMap(np.uint8(255 * resized), cv2.COLORMAP_JET)
+    return np.asarray(cv2.addWeighted(img, 0.6, colored, 0.4, 0), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "size", [(224, 224), (300, 451), (451, 300), (1, 1), (1, 500), (500, 1), (5, 3), (1, 20_000), (1024, 1024)], ids=str
+)
+def test_equals_the_tutorial(size: tuple[int, int]) -> None:
+    rgb, values = picture(*size), heatmap()
+    assert np.array_equal(overlay.draw(values, rgb, whole(rgb), "jet", 0.4), tutorials(values, rgb))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((7, 7), np.float32), np.ones((7, 7), np.float32), np.eye(7, dtype=np.float32), heatmap(14, 9)],
+    ids=["nothing", "everything", "diagonal", "14 x 9"],
+)
+def test_equals_the_tutorial_for_every_map(values: Map) -> None:
+    rgb = picture(50, 60)
+    assert np.array_equal(overlay.draw(values, rgb, whole(rgb), "jet", 0.4), tutorials(values, rgb))
+
+
+def test_colours_by_hand() -> None:
+    """JET begins at BGR (128, 0, 0) and ends at (0, 0, 128); 60 % of 100 is 60."""
+    rgb = np.full((1, 2, 3), 100, np.uint8)
+    drawn = overlay.draw(np.array([[0, 1]], np.float32), rgb, Region(0, 0, 2, 1), "jet", 0.4)
+    assert drawn.tolist() == [[[111, 60, 60], [60, 60, 111]]]
+
+
+def test_outside_of_the_region_nothing_changes() -> None:
+    rgb, values = picture(40, 60), heatmap()
+    drawn = overlay.draw(values, rgb, Region(10, 5, 50, 35), "jet", 0.4)
+    expected = rgb[:, :, ::-1].copy()
+    expected[5:35, 10:50] = tutorials(values, np.ascontiguousarray(rgb[5:35, 10:50]))
+    assert np.array_equal(drawn, expected)
+
+
+def test_alpha_is_the_share_of_the_colour() -> None:
+    rgb, values = picture(20, 30), heatmap()
+    colored = cv2.applyColorMap(np.uint8(255 * cv2.resize(values, (30, 20))), cv2.COLORMAP_JET)
+    assert np.array_equal(overlay.draw(values, rgb, whole(rgb), "jet", 0.0), rgb[:, :, ::-1])
+    assert np.array_equal(overlay.draw(values, rgb, whole(rgb), "jet", 1.0), colored)
+    quarter = 0.75 * rgb[:, :, ::-1].astype(float) + 0.25 * colored
+    assert np.abs(overlay.draw(values, rgb, whole(rgb), "jet", 0.25) - quarter).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", ["viridis", "hot", "bone", "turbo"])
+def test_colormap(name: str) -> None:
+    rgb = np.zeros((1, 256, 3), np.uint8)
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    expected = cv2.applyColorMap((255 * ramp).astype(np.uint8), getattr(cv2, f"COLORMAP_{name.upper()}"))
+    assert np.array_equal(overlay.draw(ramp, rgb, whole(rgb), name, 1.0), expected)
+
+
+def test_every_colormap_can_be_drawn() -> None:
+    rgb, values = picture(1, 256), np.linspace(0, 1, 256, dtype=np.float32)[None]
+    drawn = {name: overlay.draw(values, rgb, whole(rgb), name, 1.0).tobytes() for name in overlay.COLORMAPS}
+    assert len(set(drawn.values())) == len(drawn) > 20
+
+
+def test_the_picture_stays_as_it_is() -> None:
+    rgb = picture(20, 30)
+    before = rgb.copy()
+    rgb.flags.writeable = False  # as Pillow gives it
+    overlay.draw(heatmap(), rgb, whole(rgb), "jet", 0.4)
+    assert np.array_equal(rgb, before)
+
+
+# ----------------------------------------------------------------------------- encoding
+
+
+def read(data: bytes) -> tuple[str | None, Pixels]:
+    """Decodes with Pillow; returns the format and the picture as BGR."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format, np.asarray(image.convert("RGB"))[:, :, ::-1]
+
+
+def test_png_is_exact() -> None:
+    bgr = picture(33, 47)
+    kind, pixels = read(overlay.encode(bgr, "png"))
+    assert kind == "PNG"
+    assert np.array_equal(pixels, bgr)
+
+
+def test_jpeg_is_close() -> None:
+    y, x = np.mgrid[0:64, 0:64]
+    bgr = np.stack([4 * x, 4 * y, 255 - 4 * x], axis=-1).astype(np.uint8)
+    kind, pixels = read(overlay.encode(bgr, "jpeg"))
+    assert kind == "JPEG"
+    assert np.abs(pixels.astype(int) - bgr).mean() < 3
+
+
+@pytest.mark.parametrize("shape", [(1, 65_500), (65_500, 1)], ids=str)
+def test_jpeg_of_the_longest_side_it_can_have(shape: tuple[int, int]) -> None:
+    _, pixels = read(overlay.encode(np.full((*shape, 3), 99, np.uint8), "jpeg"))
+    assert pixels.shape == (*shape, 3)
+    assert np.abs(pixels.astype(int) - 99).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 65_501), (65_501, 1)], ids=str)
+def test_jpeg_of_a_longer_side_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(InvalidOption, match=r"^overlay: jpeg holds at most 65,500 pixels a side"):
+        overlay.encode(np.zeros((*shape, 3), np.uint8), "jpeg")
+
+
+def encoded_or_refused(bgr: Pixels) -> bytes | InvalidOption:
+    try:
+        return overlay.encode(bgr, "png")
+    except InvalidOption as error:
+        return error
+
+
+@pytest.mark.parametrize("shape", [(1, 1_000_001), (1_000_001, 1)], ids=str)
+def test_png_is_whole_or_refused(shape: tuple[int, int]) -> None:
+    """The PNG library's own limit is a million pixels a side; the model's settings allow 64 million."""
+    bgr = np.full((*shape, 3), 7, np.uint8)
+    outcome = encoded_or_refused(bgr)
+    assert "overlay" in str(outcome) if isinstance(outcome, InvalidOption) else np.array_equal(read(outcome)[1], bgr)

@@ -1,0 +1,508 @@
+"""What a GPU decodes is what Pillow decodes, and what it cannot is left to Pillow.
+
+TorchCodec has one function for GPUs and CPUs, so on a CPU everything here but nvJPEG itself is tried.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import logging
+import math
+import struct
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+from torch import Tensor
+from torch.nn import functional
+
+from gradcam import pipeline as pipeline_module
+from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
+from gradcam.images import decoding as images
+from gradcam.images import nvjpeg
+from gradcam.images.decoding import Seen, View
+from gradcam.images.jpeg import plain
+from gradcam.images.nvjpeg import Decoder
+from gradcam.message import Request, Result
+from gradcam.network import architecture as network
+from gradcam.network.architecture import Labels
+from gradcam.options import Options
+from gradcam.pipeline import Item, Pipeline
+from gradcam.settings import Settings
+from tests.support import hostile, oracles
+
+DEVICES = [
+    pytest.param("cpu"),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+]
+SETTINGS = Settings(
+    architecture="resnet18",
+    num_classes=10,
+    weights="seeded",
+    weights_sha256="0" * 64,
+    input_size=(96, 128),
+    mean=oracles.ARCHITECTURE_MEAN,
+    std=oracles.ARCHITECTURE_STD,
+    layer="layer4.1.conv2",
+    engine="eager",
+    resize_size=140,
+    decoding="fast",
+)
+# How many grey levels off it may be, at most and in the mean. nvJPEG enlarges colours in its own way; how far off that
+# is has not been seen.
+OFF = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
+# By EXIF's orientation, what the camera stored when the picture was to be seen upright.
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: upright.transpose(1, 0, 2)[::-1],
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+def jpeg(picture: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
+    return hostile.encoded(image, "JPEG", **{"quality": 95, **options})
+
+
+def photograph(width: int = 400, height: int = 300, seed: int = 0) -> Image.Image:
+    return oracles.picture(width, height, seed)
+
+
+def halves(width: int, height: int) -> Image.Image:
+    """Returns black and white, in one channel; resized with `bicubic` more than black and white without limits."""
+    return Image.fromarray(
+        np.repeat(np.uint8([[0, 255]]), [width // 2, width - width // 2], axis=1).repeat(height, axis=0)
+    )
+
+
+def decoder_on(device: str, **changes: Any) -> Decoder:
+    decoder = Decoder.load(dataclasses.replace(SETTINGS, **changes), torch.device(device))
+    assert decoder is not None
+    return decoder
+
+
+def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[View, Tensor]:
+    """What Pillow makes of a picture, at full scale and to the pixel."""
+    picture = images.decode(data, settings, whole=True)
+    view = View.of(picture.width, picture.height, settings)
+    return view, images.model_input(picture.image, view, "exact")
+
+
+def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, Seen]:
+    return decoder.decode(pictures, math.inf)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return decoder_on("cpu")
+
+
+# ----------------------------------------------------------------------------- what is decoded
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("transform", ["squash", "crop"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_it_is_pillows_model_input(device: str, interpolation: Any, transform: Any, subsampling: str) -> None:
+    decoder = decoder_on(device, interpolation=interpolation, transform=transform)
+    pictures = {7: photograph(400, 300), 2: photograph(301, 517, 1), 5: halves(233, 187)}
+    sent = {row: jpeg(picture, subsampling=subsampling) for row, picture in pictures.items()}
+    seen = decoded(decoder, sent)
+    assert sorted(seen) == [2, 5, 7]
+    for row, data in sent.items():
+        view, expected = exact(data, decoder.settings)
+        ours = seen[row].model_input
+        assert (seen[row].view, ours.device.type, ours.dtype) == (view, device, torch.uint8)
+        assert ours.shape == expected.shape == (3, 96, 128)
+        off = (ours.cpu().int() - expected.int()).abs()
+        most, mean = OFF[device]
+        assert off.max() <= most
+        assert off.float().mean() <= mean
+
+
+def in_exif(orientation: int) -> dict[str, Any]:
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return {"exif": block}
+
+
+def in_exif_as(kind: int, orientation: int) -> dict[str, Any]:
+    """In a type that is not usual: 2 is text, 4 are 32 bits, 7 is undefined."""
+    entry = struct.pack("<HHI", 0x0112, kind, 1) + struct.pack("<I", orientation)
+    return {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"}
+
+
+def in_xmp(orientation: int) -> dict[str, Any]:
+    return {"xmp": f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()}
+
+
+ORIENTED = {
+    **{f"exif {value}": (value, in_exif(value)) for value in STORED},
+    **{f"xmp {value}": (value, in_xmp(value)) for value in STORED},
+    "32 bits": (3, in_exif_as(4, 3)),
+    "text": (1, in_exif_as(2, 3)),
+    "undefined": (1, in_exif_as(7, 3)),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("width", [400, 300])
+@pytest.mark.parametrize(("orientation", "said"), ORIENTED.values(), ids=ORIENTED)
+def test_a_picture_is_turned_as_pillow_turns_it(
+    device: str, width: int, orientation: int, said: dict[str, Any]
+) -> None:
+    upright = np.asarray(photograph(width, 300))
+    data = jpeg(STORED[orientation](upright), subsampling="4:4:4", **said)
+    seen = decoded(decoder_on(device), {0: data})[0]
+    view, expected = exact(data)
+    assert (seen.view, view.width, view.height) == (view, width, 300)
+    off = (seen.model_input.cpu().int() - expected.int()).abs()
+    assert off.max() <= OFF[device][0]
+    # Pillow's own turns, against the picture that was to be seen: other blocks of pixels were compressed.
+    as_seen = exact(jpeg(upright, subsampling="4:4:4"))[1]
+    assert (seen.model_input.cpu().int() - as_seen.int()).abs().float().mean() < 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
+        {"exif": b"Exif\0\0" + jpeg(photograph(60, 40))},
+        {"restart_marker_blocks": 1},
+        {"comment": b"\xff\xd9\xff\xda\xff\xc2"},
+        {"optimize": True, "quality": 30},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_else_is_in_a_file_does_not_matter(device: str, options: dict[str, Any]) -> None:
+    data = jpeg(photograph(), **options)
+    seen = decoded(decoder_on(device), {0: data})[0]
+    assert (seen.model_input.cpu().int() - exact(data)[1].int()).abs().max() <= OFF[device][0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "together"),
+    [(10**9, [[0, 1, 2, 3]]), (240_000, [[0, 1], [2, 3]]), (130_000, [[0], [1], [2], [3]])],
+    ids=["all", "pairs", "single"],
+)
+def test_so_many_pixels_are_decoded_at_once(
+    decoder: Decoder, limit: int, together: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {row: jpeg(photograph(400, 300, row)) for row in range(4)}
+    calls: list[list[bytes]] = []
+
+    def noted(files: list[bytes], **options: Any) -> list[Tensor]:
+        calls.append(files)
+        return decoder.decode_jpeg(files, **options)
+
+    monkeypatch.setattr(nvjpeg, "MOST_PIXELS", limit)
+    seen = decoded(dataclasses.replace(decoder, decode_jpeg=noted), sent)
+    assert calls == [[sent[row] for row in rows] for rows in together]
+    for row, data in sent.items():
+        assert (seen[row].model_input.int() - exact(data)[1].int()).abs().max() <= 1
+
+
+# ----------------------------------------------------------------------------- what is left to Pillow
+
+
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
+
+
+def without_adobe(data: bytes) -> bytes:
+    at = data.index(b"\xff\xee")
+    return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+
+
+PNG, GIF = (hostile.encoded(photograph(), kind) for kind in ("PNG", "GIF"))
+ORDINARY = jpeg(photograph())
+FRAME = ORDINARY.index(b"\xff\xc0\x00\x11")
+AFTER_FRAME = FRAME + 19
+
+
+def with_frame(channels: bytes) -> bytes:
+    """Returns a JPEG whose frame has the size of the ordinary one, and other channels."""
+    size = ORDINARY[FRAME + 4 : FRAME + 9]
+    return (
+        ORDINARY[:FRAME] + b"\xff\xc0" + struct.pack(">H", 7 + len(channels)) + size + channels + ORDINARY[AFTER_FRAME:]
+    )
+
+
+LEFT = {
+    "not a picture": b"hello",
+    "nothing": b"",
+    "png": PNG,
+    "two in one": hostile.encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
+    "progressive": jpeg(photograph(), progressive=True),
+    "four inks": jpeg(photograph().convert("CMYK")),
+    "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
+    "channels said to be red, green, blue": ORDINARY[:2] + ADOBE + ORDINARY[2:],
+    "channels that are not told": with_frame(b"\x03\x01\x22\x00"),
+    "brightness coarser than colour": with_frame(b"\x03\x01\x11\x00\x02\x22\x01\x03\x22\x01"),
+    "two frames": ORDINARY[:FRAME] + ORDINARY[FRAME:AFTER_FRAME] + ORDINARY[FRAME:],
+    "lossless": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
+    "arithmetic": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc9\x00\x11"),
+    "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
+    "another behind it": ORDINARY + ORDINARY,
+    "two scans": ORDINARY[:-2] + ORDINARY[ORDINARY.index(b"\xff\xda") :],
+    "gif that ends like one": GIF + b"\xff\xd9",
+    "cut short": ORDINARY[:-2],
+    "something behind it": ORDINARY + b"film",
+    "enlarged": jpeg(photograph(100, 80)),
+    "very long": jpeg(photograph(16, 9000)),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
+    data = LEFT[name]
+    assert (images.plain_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
+    decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
+    assert ORDINARY not in LEFT.values()
+    assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_frame(b""),
+        with_frame(b"\x01"),
+        with_frame(b"\x01\x01\x11\x00\x02\x11\x00"),
+        with_frame(b"\x02\x01\x11\x00\x02\x11\x00"),
+        ORDINARY[:AFTER_FRAME] + b"\xff\xd9",
+        ORDINARY[:AFTER_FRAME],
+    ],
+    ids=["no count", "one untold", "one and another", "two", "no scan", "no scan, no end"],
+)
+def test_odd_structures_are_not_plain(data: bytes) -> None:
+    assert plain(data) is None
+
+
+def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    assert decoded(decoder, {0: PNG, 1: GIF, 2: b""}) == {}
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_image_pixels": 119_999}, {"max_image_bytes": len(ORDINARY) - 1}], ids=["pixels", "bytes"]
+)
+def test_what_is_too_large_is_left_to_pillow(decoder: Decoder, limits: dict[str, int]) -> None:
+    assert list(decoded(decoder, {0: ORDINARY})) == [0]
+    limited = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, **limits))
+    assert decoded(limited, {0: ORDINARY}) == {}
+
+
+def broken() -> bytes:
+    """A JPEG whose header is whole, and whose Huffman tables have more codes than there can be."""
+    at = ORDINARY.index(b"\xff\xc4") + 5
+    return ORDINARY[:at] + b"\xff" * 16 + ORDINARY[at + 16 :]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_broken_one_harms_no_other(device: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert images.plain_jpeg(broken(), SETTINGS) is not None
+    sent = {row: broken() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
+    seen = decoded(decoder_on(device), sent)
+    assert sorted(seen) == [0, 2]
+    assert "3 JPEGs together: " in caplog.text
+    assert "1 JPEGs together: " in caplog.text
+    for row, found in seen.items():
+        assert (found.model_input.cpu().int() - exact(sent[row])[1].int()).abs().max() <= OFF[device][0]
+
+
+def test_damaged_headers_are_read_as_pillow_reads_them_or_left_to_it(decoder: Decoder) -> None:
+    random = np.random.default_rng(0)
+    header = ORDINARY.index(b"\xff\xda") + 14
+    read = 0
+    for _ in range(500):
+        damaged = bytearray(ORDINARY)
+        for at in random.integers(2, header, 2):
+            damaged[at] = random.integers(256)
+        for seen in decoded(decoder, {0: bytes(damaged)}).values():
+            view, expected = exact(bytes(damaged))
+            assert seen.view == view
+            assert (seen.model_input.int() - expected.int()).abs().max() <= 1
+            read += 1
+    assert read > 50
+
+
+def test_a_picture_that_becomes_another_size_is_left_to_pillow(decoder: Decoder) -> None:
+    def turning(files: list[bytes], **options: Any) -> list[Tensor]:
+        return [pixels.transpose(1, 2) for pixels in decoder.decode_jpeg(files, **options)]
+
+    assert decoded(dataclasses.replace(decoder, decode_jpeg=turning), {0: ORDINARY}) == {}
+
+
+def test_a_picture_that_cannot_be_resized_harms_no_other(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpolate = functional.interpolate
+
+    def without_memory(pixels: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        if pixels.shape[2:] == (300, 400):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return interpolate(pixels, *arguments, **options)
+
+    monkeypatch.setattr(functional, "interpolate", without_memory)
+    assert list(decoded(decoder, {0: ORDINARY, 1: jpeg(photograph(300, 200))})) == [1]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, module: Any, seconds: Iterator[int]) -> None:
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+
+
+def test_when_the_time_is_over_no_more_is_looked_at(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been looked at is decoded, but not file by file."""
+    calls: list[int] = []
+
+    def failing(files: list[bytes], **options: Any) -> list[Tensor]:
+        calls.append(len(files))
+        raise RuntimeError("broken")
+
+    files = {row: jpeg(photograph(seed=row)) for row in range(5)}
+    set_clock(monkeypatch, nvjpeg, itertools.count())
+    assert sorted(decoder.decode(files, until=2)) == [0, 1, 2]
+    set_clock(monkeypatch, nvjpeg, itertools.count())
+    assert dataclasses.replace(decoder, decode_jpeg=failing).decode(files, until=2) == {}
+    assert calls == [3]
+
+
+# ----------------------------------------------------------------------------- where there is none
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, decode_jpeg: Any) -> Decoder | None:
+    monkeypatch.setattr("torchcodec.decoders.decode_jpeg", decode_jpeg)
+    return Decoder.load(SETTINGS, torch.device("cpu"))
+
+
+def test_without_torchcodec_there_is_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    assert Decoder.load(SETTINGS, torch.device("cpu")) is None
+    assert "JPEGs are decoded on the CPU" in caplog.text
+    assert "pip install torchcodec" in caplog.text
+
+
+def test_a_decoder_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(files: Sequence[bytes], **options: Any) -> list[Tensor]:
+        raise RuntimeError("torchcodec was not compiled with nvJPEG support")
+
+    caplog.set_level(logging.INFO)
+    assert loaded(monkeypatch, failing) is None
+    assert "not compiled with nvJPEG support" in caplog.text
+    assert "JPEGs are decoded on the CPU: nvJPEG does not work here" in caplog.text
+
+
+def test_a_decoder_that_mixes_up_colours_is_not_used(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def swapped(files: list[bytes], **options: Any) -> list[Tensor]:
+        return [pixels.flip(0) for pixels in decoder.decode_jpeg(files, **options)]
+
+    assert loaded(monkeypatch, swapped) is None
+    assert "grey levels off" in caplog.text
+
+
+# ----------------------------------------------------------------------------- in the pipeline
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> tuple[Pipeline, Pipeline]:
+    """One that decodes JPEGs as on a GPU, and one that decodes all with Pillow, to the pixel."""
+    model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3)
+    labels = Labels(tuple("abcdefghij"))
+    exactly = dataclasses.replace(SETTINGS, decoding="exact")
+    ours, theirs = (Pipeline(model, labels, settings, torch.device("cpu")) for settings in (SETTINGS, exactly))
+    assert ours.decoder is None  # as it is on a CPU
+    ours.decoder = decoder_on("cpu")
+    return ours, theirs
+
+
+def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch) -> None:
+    # As large as the network sees: where nothing is resized the same grey levels lead to the same maps.
+    requests = [
+        Request(jpeg(photograph(128, 96)), Options()),
+        Request(hostile.encoded(photograph(128, 96, 1), "PNG"), Options(explain=2)),
+        Request(broken(), Options()),
+        Request(jpeg(photograph(128, 96, 2)), Options(explain=3)),
+        Request(jpeg(photograph(128, 96, 3)), Options(overlay="png")),
+    ]
+    ours, theirs = pipelines
+    expected = theirs.answer(requests)
+    by_pillow: list[bytes] = []
+    decode = images.decode
+
+    def noted(data: bytes, settings: Settings, *, whole: bool) -> images.Picture:
+        by_pillow.append(data)
+        return decode(data, settings, whole=whole)
+
+    monkeypatch.setattr(images, "decode", noted)
+    got = ours.answer(requests)
+    assert {requests.index(request) for request in requests if request.image in by_pillow} == {1, 2, 4}
+    assert isinstance(got[2], UndecodableImage)
+    assert str(got[2]) == str(expected[2])
+    for row in (0, 1, 3, 4):
+        mine, other = got[row], expected[row]
+        assert isinstance(mine, Result)
+        assert isinstance(other, Result)
+        assert (mine.width, mine.height, mine.region) == (other.width, other.height, other.region)
+        assert mine.predictions[0].index == other.predictions[0].index
+        for one, another in zip(mine.explanations, other.explanations, strict=True):
+            assert one.prediction.index == another.prediction.index
+            np.testing.assert_allclose(one.heatmap, another.heatmap, rtol=0, atol=1e-5)
+    overlay = got[4]
+    assert isinstance(overlay, Result)
+    assert overlay.explanations[0].overlay is not None
+
+
+def test_what_is_refused_anyway_is_not_decoded(pipelines: tuple[Pipeline, Pipeline], decoder: Decoder) -> None:
+    calls: list[bytes] = []
+
+    def noted(files: list[bytes], **options: Any) -> list[Tensor]:
+        calls.extend(files)
+        return decoder.decode_jpeg(files, **options)
+
+    pipeline = copy.copy(pipelines[0])
+    pipeline.decoder = dataclasses.replace(decoder, decode_jpeg=noted)
+    refused, answered = pipeline.answer([Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
+    assert isinstance(refused, InvalidOption)
+    assert isinstance(answered, Result)
+    assert calls == [ORDINARY]
+
+
+def test_what_was_decoded_in_time_is_answered(
+    pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, nvjpeg, itertools.repeat(0))
+    # Of the 40 seconds of a batch decoding may take 20.
+    set_clock(monkeypatch, pipeline_module, itertools.chain([0], itertools.repeat(30)))
+    requests = [Request(ORDINARY, Options()), Request(PNG, Options())]
+    batch = pipelines[0].preprocess(requests)
+    assert isinstance(batch.items[0], Item)
+    assert isinstance(batch.items[1], TooExpensive)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpus_pipeline_decodes_on_it(pipelines: tuple[Pipeline, Pipeline]) -> None:
+    model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3).cuda()
+    pipeline = Pipeline(model, Labels(tuple("abcdefghij")), SETTINGS, torch.device("cuda"))
+    assert pipeline.decoder is not None
+    requests = [Request(jpeg(photograph(seed=seed)), Options()) for seed in range(3)]
+    (item, *_) = pipeline.preprocess(requests).answerable
+    assert item.seen.model_input.is_cuda
+    for mine, other in zip(pipeline.answer(requests), pipelines[1].answer(requests), strict=True):
+        assert isinstance(mine, Result)
+        assert isinstance(other, Result)
+        assert mine.predictions[0].index == other.predictions[0].index

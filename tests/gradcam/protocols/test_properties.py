@@ -1,0 +1,410 @@
+"""Whatever comes in: a request or an error that says what is wrong, and options that mean the same at every door."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gradcam.errors import RequestError, UndecodableImage
+from gradcam.images import decoding as images
+from gradcam.images.decoding import Region
+from gradcam.message import Explanation, Message, Prediction, Request, Result
+from gradcam.options import READERS, Options
+from gradcam.protocols import dispatch as wire
+from gradcam.protocols.kserve import Model
+from gradcam.settings import Settings
+from tests.support import hostile
+
+PICTURE = b"\x89PNG\r\n\x1a\n\xff\xfe"
+BASE64 = base64.b64encode(PICTURE).decode()
+MOST = 4
+NO_LIMIT = 2**40
+LONGEST_MESSAGE = 600
+
+
+def bounded(examples: int) -> settings:
+    """The same examples at every run, so that a red one stays red."""
+    return settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+
+
+def parse(row: dict[str, Any], headers: dict[str, Any]) -> Message:
+    """Reads what came over HTTP, which always has some header."""
+    return wire.parse(row, {"Host": "localhost", **headers}, MOST, Model("hats", "2.0"))
+
+
+# ----------------------------------------------------------------------------- anything at all
+
+texts = st.text(st.characters(), max_size=20)  # lone surrogates and controls too, as JSON has them
+names = st.sampled_from([*READERS, "image", "data", "body", "b64", "name", "shape", "datatype", "parameters", "id"])
+keys = names | texts
+# As many digits as Python reads, and so as JSON may have.
+huge = st.integers(1, 4000).map(lambda digits: 10**digits)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | huge
+    | huge.map(lambda number: -number)
+    | st.floats()
+    | texts
+    | st.sampled_from([BASE64, f"data:image/png;base64,{BASE64}", "BYTES", "image", "png", "1,,2", '"', "9" * 30])
+)
+deep = st.integers(1, 300).map(lambda depth: json.loads("[" * depth + "]" * depth))
+documents = st.recursive(
+    scalars | deep, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
+)
+
+instances = st.fixed_dictionaries({"image": st.just(BASE64) | documents}, optional=dict.fromkeys(READERS, documents))
+v1 = st.fixed_dictionaries(
+    {"instances": st.lists(instances | documents, max_size=MOST + 1) | documents},
+    optional={"parameters": st.dictionaries(keys, scalars, max_size=3) | documents, "inputs": documents},
+)
+tensors = st.fixed_dictionaries(
+    {
+        "name": st.just("image") | scalars,
+        "datatype": st.just("BYTES") | scalars,
+        "shape": st.just([1]) | st.lists(st.integers(-1, 3), max_size=5) | documents,
+        "data": st.just([BASE64]) | st.lists(scalars, max_size=MOST + 1) | documents,
+    },
+    optional={"parameters": st.dictionaries(keys, scalars, max_size=3) | documents},
+)
+v2 = st.fixed_dictionaries(
+    {"inputs": st.lists(tensors, min_size=1, max_size=2) | documents},
+    optional={
+        "parameters": st.dictionaries(keys, scalars, max_size=3) | documents,
+        "outputs": st.lists(st.fixed_dictionaries({"name": documents}), max_size=2) | documents,
+        "id": documents,
+    },
+)
+raw = st.binary(max_size=40)
+bodies = raw | raw.map(bytearray) | texts | instances | v1 | v2 | documents
+forms = st.dictionaries(keys, raw | raw.map(bytearray) | texts | documents, max_size=4)
+rows = st.fixed_dictionaries({"body": bodies}) | st.fixed_dictionaries({"data": st.just(PICTURE)}, optional={}) | forms
+
+header_names = st.sampled_from(
+    [
+        "Accept",
+        "Content-Type",
+        "explain",
+        "Inference-Header-Content-Length",
+        "Gradcam-",
+        *map("GRADCAM-{}".format, READERS),
+    ]
+)
+header_values = texts | st.sampled_from(["image/png", "application/json", "true", "*/*;q=0.1, image/*;q=2", "q=;;,"])
+headers = st.dictionaries(header_names | texts, header_values | raw, max_size=4)
+
+
+def answer(request: Request | RequestError) -> Result | RequestError:
+    """Returns what the pipeline might make of a request."""
+    if isinstance(request, RequestError):
+        return request
+    hat = Prediction(515, "cowboy hat", 0.6)
+    count = request.options.explain if request.options.targets is None else len(request.options.targets)
+    drawn = None if request.encoding is None else b"drawn"
+    explanations = [Explanation(hat, np.ones((1, 1), np.float32), (1, 2), drawn)] * min(count, 3)
+    return Result(request, [hat], explanations, "gradcam", ("layer4",), 3, 4, Region(0, 0, 3, 4))
+
+
+def check_error(said: Any) -> None:
+    assert said.keys() == {"code", "message"}
+    assert said["code"].isidentifier()
+    assert 0 < len(said["message"]) <= LONGEST_MESSAGE
+    assert not hostile.LEAK.search(said["message"])
+
+
+def check_replies(message: Message) -> None:
+    """Checks the reply where no picture can be decoded, and where those can that were found."""
+    assert all(isinstance(request, Request | RequestError) for request in message.requests)
+    assert 0 < len(message.requests) <= MOST
+    broken = UndecodableImage("it is broken")
+    failed: list[Result | RequestError] = [
+        request if isinstance(request, RequestError) else broken for request in message.requests
+    ]
+    reply = wire.render(message, failed, NO_LIMIT)
+    assert 400 <= reply.status < 500
+    assert reply.phrase.isascii()
+    assert reply.content_type == "application/json"
+    assert reply.errors == tuple(failed)
+    assert isinstance(reply.body, str)
+    assert reply.body.isascii()
+    check_error(json.loads(reply.body)["error"])
+
+    results = [answer(request) for request in message.requests]
+    reply = wire.render(message, results, NO_LIMIT)
+    refused = all(isinstance(result, RequestError) for result in results)
+    assert (reply.status == 200) is not refused
+    if reply.content_type == "application/json":
+        assert str(reply.body).isascii()
+        json.loads(reply.body, parse_constant=pytest.fail)
+    else:
+        assert (reply.content_type, reply.body) in [("image/png", b"drawn"), ("image/jpeg", b"drawn")]
+
+
+@bounded(700)
+@given(row=rows, headers=headers)
+def test_whatever_comes_in_is_answered(row: dict[str, Any], headers: dict[str, Any]) -> None:
+    check_replies(parse(row, headers))
+
+
+@bounded(250)
+@given(body=v1, headers=headers)
+@example(body={"instances": [{"image": BASE64}, {}], "parameters": {"topk": math.nan}}, headers={})
+def test_whatever_comes_in_as_v1_is_answered(body: dict[str, Any], headers: dict[str, Any]) -> None:
+    check_replies(parse({"body": body}, headers))
+
+
+@bounded(250)
+@given(body=v2, headers=headers)
+def test_whatever_comes_in_as_v2_is_answered(body: dict[str, Any], headers: dict[str, Any]) -> None:
+    check_replies(parse({"body": body}, headers))
+
+
+@bounded(150)
+@given(body=v2)
+def test_whatever_comes_in_over_grpc_is_answered_in_tensors(body: dict[str, Any]) -> None:
+    message = wire.parse({"body": body}, {}, MOST, Model("hats", "2.0"))
+
+    reply = wire.render(message, [UndecodableImage("it is broken")] * len(message.requests), NO_LIMIT)
+
+    (tensor,) = json.loads(str(reply.body))["outputs"]
+    assert (reply.status, tensor["name"], tensor["shape"]) == (200, "error", [len(message.requests)])
+    for said in tensor["data"]:
+        check_error(json.loads(said)["error"])
+
+
+@bounded(300)
+@given(text=raw | documents.map(lambda document: json.dumps(document).encode()), cut=st.integers(0, 40))
+def test_whatever_claims_to_be_json_is_answered(text: bytes, cut: int) -> None:
+    check_replies(parse({"body": text[: len(text) - cut]}, {"content-type": "application/json; charset=utf-8"}))
+
+
+def nested(template: str, depth: int) -> Any:
+    return json.loads(template.replace("%", "[" * depth + "]" * depth))
+
+
+TENSOR = '{"name": "image", "datatype": "BYTES", "shape": [1], "data": [""]}'
+PLACES = {
+    "instance": '{"instances": [%]}',
+    "instances": '{"instances": %}',
+    "parameters": '{"instances": [{}], "parameters": %}',
+    "parameter": '{"instances": [{"image": ""}], "parameters": {"alpha": %}}',
+    "inputs": '{"inputs": %}',
+    "data": '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": %}]}',
+    "shape": '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": %, "data": [""]}]}',
+    "name": '{"inputs": [{"name": %, "datatype": "BYTES", "shape": [1], "data": [""]}]}',
+    "id": f'{{"inputs": [{TENSOR}], "id": %}}',
+    "output": f'{{"inputs": [{TENSOR}], "outputs": [{{"name": %}}]}}',
+    "outputs": f'{{"inputs": [{TENSOR}], "outputs": %}}',
+}
+
+
+def deeper(frames: int, row: dict[str, Any]) -> Message:
+    """Parses from further down the stack: TorchServe reads the JSON before it calls the handler."""
+    return deeper(frames - 1, row) if frames else parse(row, {})
+
+
+@pytest.mark.parametrize("template", PLACES.values(), ids=PLACES)
+def test_kserves_json_nested_as_deep_as_it_may_be(template: str) -> None:
+    depth = 1
+    while True:
+        try:
+            body = nested(template, depth)
+        except RecursionError:
+            break
+        depth += 1 if depth > 900 else 100
+        last = body
+    check_replies(deeper(20, {"body": last}))
+    if "inputs" in template:
+        wire.parse({"body": last}, {}, MOST, Model("hats", "2.0"))
+
+
+# ----------------------------------------------------------------------------- options, spelled for every door
+
+# No controls: a header cannot have them, and in a list parted by commas a line break has a meaning of its own.
+words = (
+    st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(bool)
+)
+labels = words.filter(lambda label: not (label.isascii() and label.isdigit()))
+counts = st.integers(0, 999_999_999)
+
+given_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "topk": counts.filter(bool),
+        "targets": st.lists(counts | labels, min_size=1, max_size=4).map(tuple),
+        "explain": counts,
+        "method": words,
+        "layer": st.lists(words.filter(lambda word: "," not in word), min_size=1, max_size=3).map(tuple),
+        "smooth": st.booleans(),
+        "heatmap": st.sampled_from(["grid", "none"]),
+        "overlay": st.sampled_from(["png", "jpeg", "none"]),
+        "colormap": words,
+        "alpha": st.floats(0, 1),
+    },
+)
+
+
+def targets_as_text(targets: Sequence[int | str]) -> str:
+    """Spells classes as a line of CSV."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="").writerow(targets)
+    return line.getvalue()
+
+
+def spelled(chosen: dict[str, Any]) -> dict[str, str]:
+    """Spells options as text."""
+    said = {}
+    for name, value in chosen.items():
+        if name == "targets":
+            said[name] = targets_as_text(value)
+        elif name == "layer":
+            said[name] = " , ".join(value)
+        else:
+            said[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return said
+
+
+def natural(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Spells options in the types of JSON, which went over the wire."""
+    read: dict[str, Any] = json.loads(json.dumps(chosen))
+    return read
+
+
+def tensor(**members: Any) -> dict[str, Any]:
+    return {"name": "image", "shape": [1], "datatype": "BYTES", "data": [BASE64], **members}
+
+
+def doors(chosen: dict[str, Any]) -> dict[str, tuple[dict[str, Any], dict[str, str]]]:
+    """Returns row and headers of the same request at every door."""
+    text, members = spelled(chosen), natural(chosen)
+    in_headers = {f"Gradcam-{name.title()}": value for name, value in text.items()}
+    document = {"image": BASE64, **members}
+    return {
+        "raw, headers": ({"body": bytearray(PICTURE)}, in_headers),
+        "raw, headers of a proxy": ({"body": PICTURE}, {name.lower(): value for name, value in in_headers.items()}),
+        "form": ({"data": PICTURE, **{name: bytearray(value.encode()) for name, value in text.items()}}, {}),
+        "form, headers": ({"image": PICTURE}, in_headers),
+        "json": ({"body": document}, {}),
+        "json, as text": ({"body": {"image": BASE64, **text}}, {}),
+        "json, unparsed": ({"body": json.dumps(document).encode()}, {"content-type": "application/json;charset=utf-8"}),
+        "json, headers": ({"body": {"data": BASE64}}, in_headers),
+        "v1, instance": ({"body": {"instances": [document]}}, {}),
+        "v1, parameters": ({"body": {"instances": [{"image": {"b64": BASE64}}], "parameters": members}}, {}),
+        "v1, headers": ({"body": {"instances": [BASE64]}}, in_headers),
+        "v2, parameters": ({"body": {"inputs": [tensor()], "parameters": text}}, {}),
+        "v2, parameters of the tensor": ({"body": {"inputs": [tensor(parameters=members)]}}, {}),
+        "v2, headers": ({"body": {"inputs": [tensor()]}}, in_headers),
+        "grpc": ({"data": PICTURE, **{name: value.encode() for name, value in text.items()}}, {}),
+    }
+
+
+@bounded(300)
+@given(chosen=given_options)
+@example(
+    chosen={"targets": ('crane, "bird"', 7, "Straße 猫"), "layer": ("layer4", "layer3"), "smooth": True, "alpha": 1e-9}
+)
+@example(chosen={"explain": 0, "topk": 999_999_999, "overlay": "jpeg", "heatmap": "none"})
+def test_options_mean_the_same_at_every_door(chosen: dict[str, Any]) -> None:
+    assume(not {"targets", "explain"} <= chosen.keys())
+    expected = Request(PICTURE, Options(**chosen))
+    for door, (row, headers) in doors(chosen).items():
+        assert parse(row, headers).requests == [expected], door
+
+
+# ----------------------------------------------------------------------------- pictures
+
+# Small, so that a size which damage has made of another is soon refused.
+SMALL = Settings(
+    architecture="resnet18",
+    num_classes=1000,
+    weights="none",
+    weights_sha256="0" * 64,
+    input_size=(224, 224),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    layer="layer4.1.conv2",
+    max_image_pixels=200_000,
+    max_decode_seconds=5,
+)
+VALID = hostile.valid()
+
+
+def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
+    try:
+        return images.decode(data, SMALL).image
+    except RequestError as error:
+        return error
+
+
+def check_decoding(data: bytes) -> None:
+    outcome = decoded_or_refused(data)
+    plain = images.plain_jpeg(data, SMALL)
+    if plain is not None and isinstance(outcome, Image.Image):
+        assert (plain.width, plain.height) == outcome.size
+    if isinstance(outcome, RequestError):
+        assert 400 <= outcome.status < 500
+        check_error({"code": outcome.code, "message": str(outcome)})
+    else:
+        assert outcome.mode == "RGB"
+        assert 0 < outcome.width * outcome.height <= SMALL.max_image_pixels
+        assert images.pixels(outcome).shape == (outcome.height, outcome.width, 3)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A valid file, cut, turned over, mixed with another, or with a piece of it repeated."""
+    data = VALID[draw(st.sampled_from(sorted(VALID)))]
+    for _ in range(draw(st.integers(1, 4))):
+        start, end = sorted((draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))))
+        piece = data[start:end]
+        kind = draw(st.sampled_from(["cut", "flip", "splice", "repeat", "number"]))
+        if kind == "cut":
+            data = data[:end]
+        elif kind == "flip" and piece:
+            data = data[:start] + bytes([piece[0] ^ 1 << draw(st.integers(0, 7))]) + data[start + 1 :]
+        elif kind == "splice":
+            other = VALID[draw(st.sampled_from(sorted(VALID)))]
+            data = data[:start] + other[draw(st.integers(0, len(other))) :]
+        elif kind == "repeat":
+            data = data[:end] + piece * draw(st.integers(1, 50)) + data[end:]
+        else:
+            number = draw(st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"]))
+            data = data[:start] + number + data[start + 4 :]
+    return data
+
+
+@bounded(800)
+@given(data=damaged())
+def test_a_damaged_picture_is_decoded_or_refused(data: bytes) -> None:
+    check_decoding(data)
+
+
+@bounded(500)
+@given(
+    beginning=st.sampled_from([b"", *(data[:length] for data in VALID.values() for length in (4, 12, 30))]), data=raw
+)
+def test_bytes_are_decoded_or_refused(beginning: bytes, data: bytes) -> None:
+    check_decoding(beginning + data)
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_the_files_that_are_damaged_here_are_whole(kind: str) -> None:
+    image = images.decode(VALID[kind], SMALL).image
+    with Image.open(io.BytesIO(VALID[kind])) as opened:
+        assert sorted(image.size) == sorted(opened.size)
+    if kind != "bmp rle":
+        assert sorted(image.size) == [32, 48]

@@ -1,0 +1,98 @@
+"""`scripts/predict.py` as a user runs it, against the real server."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import oracles
+from tests.support.served import Model, Pixels, decoded, encoded
+from tools.paths import ROOT
+
+SEEDS = {"a.png": 51, "b.jpg": 52, "deep/er/c d.webp": 53}
+
+
+def smooth(seed: int) -> Pixels:
+    """Returns a picture that JPEG keeps."""
+    return np.asarray(oracles.picture(300, 220, seed).resize((60, 44)).resize((300, 220)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, and a file that is called like one."""
+    for name, seed in SEEDS.items():
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(smooth(seed), {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}[path.suffix]))
+    (tmp_path / "pictures" / "bad.png").write_text("no picture")
+    return tmp_path / "pictures"
+
+
+def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / "predict.py", "--url", model.server.inference_url]
+    return subprocess.run(
+        [*command, "--model", model.name, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_folder_with_a_bad_file(folder: Path, squash: Model, tmp_path: Path) -> None:
+    output = tmp_path / "overlays"
+
+    done = predict(squash, folder, "--output", output, "--targets", "281,Egyptian cat")
+
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bad.png" in done.stdout
+    assert "undecodable_image" in done.stdout
+    wanted = {
+        f"{name.rpartition('.')[0]}.{target}.jpg": (name, int(target.partition("-")[0]))
+        for name in SEEDS
+        for target in ("281-tabby", "285-egyptian-cat")
+    }
+    written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert written == set(wanted)
+    for file, (name, index) in wanted.items():
+        pixels = decoded((folder / name).read_bytes())
+        expected = squash.expected(pixels, [index])
+        drawn = decoded((output / file).read_bytes())
+        overlay = oracles.overlay(pixels, expected.heatmaps[index])[:, :, ::-1]
+        assert np.abs(drawn.astype(int) - overlay).mean() < 2
+        assert f"{expected.probabilities.max():.2%}" in done.stdout
+        assert squash.labels[int(expected.probabilities.argmax())] in done.stdout
+
+
+def test_good_files(folder: Path, efficientnet: Model, tmp_path: Path) -> None:
+    photograph = ROOT / "examples" / "chelsea.jpg"
+
+    done = predict(efficientnet, photograph, "--output", tmp_path / "overlays", "--topk", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert "285 Egyptian cat" in done.stdout
+    pixels = decoded(photograph.read_bytes())
+    drawn = decoded((tmp_path / "overlays" / "chelsea.285-egyptian-cat.jpg").read_bytes())
+    overlay = oracles.overlay(pixels, efficientnet.expected(pixels, [285]).heatmaps[285])[:, :, ::-1]
+    assert np.abs(drawn.astype(int) - overlay).mean() < 2
+
+
+def test_unknown_class(folder: Path, squash: Model, tmp_path: Path) -> None:
+    done = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
+
+    assert done.returncode == 1
+    # The table breaks long messages into lines.
+    assert "did you mean 'tabby'" in " ".join(re.findall(r"[^\s│]+", done.stdout))
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_model(folder: Path, squash: Model, tmp_path: Path) -> None:
+    other = Model(squash.server, "other", squash.network, squash.labels)
+
+    done = predict(other, folder, "--output", tmp_path / "overlays")
+
+    assert done.returncode == 1
+    assert "no model 'other'" in done.stderr
+    assert "Traceback" not in done.stderr

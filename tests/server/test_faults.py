@@ -1,0 +1,138 @@
+"""Faults while requests are under way: what the clients see, that it works again, that every answer is one's own.
+
+The scenarios are those of `scripts/reliability.py`, in small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.load import scenarios as faults
+from tools.load.misbehaving_clients import connection
+from tools.load.reliability import reconfigured
+from tools.load.scenarios import (
+    Report,
+    Service,
+    clients_gone,
+    connect,
+    queue_full,
+    server_terminated,
+    slow_clients,
+    worker_killed,
+)
+from tools.load.traffic import BROKEN, CLIENTS, NOT_CONNECTED, Traffic
+from tools.server.server import Server, free_port, poll
+
+SECONDS = 2.0
+BATCH = 8
+QUEUE = 32
+ANSWERED = {"200", "400", "422"}
+WORKER_DIED = "507 InternalServerException"
+QUEUE_FULL = "503 ServiceUnavailableException"
+
+
+@pytest.fixture(scope="module")
+def service(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server of these tests' own, whose queue the scenarios' usual clients cannot fill."""
+    archive = reconfigured(squash_archive, tmp_path_factory.mktemp("faults") / "faults.mar", jobQueueSize=QUEUE)
+    with Server([archive], free_port()) as server:
+        yield connect(server, "faults", good=18, bad=2)
+
+
+def check(report: Report, errors: set[str]) -> None:
+    """Checks that requests failed in no other way than these, and what holds whatever happens."""
+    assert report.wrong == 0
+    assert report.lost == 0
+    assert report.left == []
+    assert report.recovery_seconds is not None
+    assert set(report.errors) == errors
+    assert report.answered > 0
+
+
+def test_worker_killed(service: Service) -> None:
+    killed = service.worker()
+
+    report = worker_killed(service, SECONDS)
+
+    check(report, {WORKER_DIED})
+    # Those that the worker had; those that waited for it are answered by the next one.
+    assert 1 <= report.errors[WORKER_DIED] <= BATCH
+    assert report.messages == {WORKER_DIED: "Worker died."}
+    assert not killed.is_running()
+    assert service.worker() != killed
+
+
+def test_server_stopped(service: Service) -> None:
+    report = server_terminated(service, SECONDS)
+
+    check(report, {BROKEN, NOT_CONNECTED})
+    # One for each client at most: all that comes later is not accepted.
+    assert 1 <= report.errors[BROKEN] <= CLIENTS
+    assert 0 < float(report.figures["seconds_to_stop"]) < 10
+
+
+def test_queue_full(service: Service) -> None:
+    report = queue_full(service, SECONDS, clients=2 * QUEUE)
+
+    check(report, {QUEUE_FULL})
+    assert report.errors[QUEUE_FULL] > 10
+    assert report.recovery_seconds is not None
+    assert report.recovery_seconds < 5
+
+
+def test_slow_clients_hold_nobody_up(service: Service) -> None:
+    report = slow_clients(service, SECONDS, count=12)
+
+    check(report, set())
+    assert report.figures["of_them_answered"] == 12
+    # A machine that others use too: without regard to them, no faster than at a third.
+    assert float(report.figures["rate_during"]) > float(report.figures["rate_before"]) / 3
+
+
+def test_clients_gone(service: Service) -> None:
+    worker = service.worker()
+
+    report = clients_gone(service, SECONDS)
+
+    check(report, set())
+    assert float(report.figures["gone"]) >= 4
+    assert service.worker() == worker
+
+
+def test_no_answer_is_another_requests(service: Service) -> None:
+    with service.traffic() as traffic:
+        assert poll(lambda: kinds(traffic) >= ANSWERED and len(traffic.outcomes) >= 60, timeout=60)
+
+    assert kinds(traffic) == ANSWERED
+    assert all(outcome.good for outcome in traffic.outcomes)
+
+
+def test_another_requests_answer_would_be_seen(service: Service) -> None:
+    others = [*service.answers[1:], service.answers[0]]
+
+    with Traffic(service.url, service.questions, others, clients=4) as traffic:
+        assert poll(lambda: len(traffic.outcomes) >= 20, timeout=60)
+
+    assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
+
+
+def test_what_is_left_would_be_seen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "SETTLE_SECONDS", 0.5)
+    server = service.server
+    before = faults.footprint(server)
+    forgotten = server.directory / "forgotten"
+    forgotten.touch()
+
+    with connection(server.inference_url):
+        left = faults.left_since(server, before)
+    forgotten.unlink()
+
+    assert left == ["1 × connections", "1 × file forgotten"]
+    assert before["process java"] == 1
+
+
+def kinds(traffic: Traffic) -> set[str]:
+    return {outcome.kind for outcome in list(traffic.outcomes)}

@@ -1,0 +1,244 @@
+"""From start to stop: nothing is left, neighbours do not notice, and what cannot start says why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+import yaml
+
+from tests.support.own_network import OwnNetwork
+from tests.support.served import Model, check, encoded, rewritten, sample
+from tools.paths import ROOT
+from tools.server import server as serve
+from tools.server.server import Server, ServerError, free_port
+
+PIXELS = sample(41)
+PICTURE = encoded(PIXELS)
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where servers of this test put their temporary files; `tmp_path` may be too long for their sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def started() -> Iterator[set[psutil.Process]]:
+    """Checks that nothing the test adds to the set, nor any child process new in it, outlives the test."""
+    before = descendants()
+    seen: set[psutil.Process] = set()
+    yield seen
+    assert alive(seen | (descendants() - before)) == []
+
+
+def descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def alive(processes: set[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def get(url: str) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, timeout=30)
+
+
+# ----------------------------------------------------------------------------- one beside the other
+
+
+def test_two_servers_know_nothing_of_each_other(
+    server: Server,
+    squash: Model,
+    own_archive: Path,
+    own_network: OwnNetwork,
+    temporary: Path,
+    started: set[psutil.Process],
+) -> None:
+    before = descendants()
+    pids = server.worker_pids("squash")
+    port = free_port()
+
+    with Server([own_archive], port) as second:
+        started |= descendants() - before
+        own = Model(second, "own", own_network.network, own_network.labels)
+        (worker,) = second.worker_pids("own")
+        names = " ".join(" ".join(process.cmdline()) for process in started)
+        assert serve.JAVA_CLASS in names
+        assert worker in {process.pid for process in started}
+        assert list(temporary.iterdir())
+        assert listening(port)
+        assert listening(port + 1)
+        # Seven classes, names with a comma and in any script, another architecture.
+        check(own.ask(PICTURE, targets='"bee, honey",6', topk=7), own, PIXELS, [1, 6], topk=7)
+        check(squash.ask(PICTURE), squash, PIXELS)
+        assert get(f"{server.management_url}/models/own").status_code == 404
+        assert get(f"{second.management_url}/models/squash").status_code == 404
+
+    assert alive(started) == []
+    assert not psutil.pid_exists(worker) or psutil.Process(worker) not in started
+    assert [number for number in range(port, port + 5) if listening(number)] == []
+    assert list(temporary.iterdir()) == []
+    assert server.worker_pids("squash") == pids
+    check(squash.ask(PICTURE), squash, PIXELS)
+
+
+def test_taken_port_is_said_and_its_owner_lives(
+    server: Server, squash: Model, own_archive: Path, temporary: Path, started: set[psutil.Process]
+) -> None:
+    port = int(server.inference_url.rpartition(":")[2])
+
+    with pytest.raises(ServerError, match=str(port)), Server([own_archive], port):
+        pass
+
+    assert list(temporary.iterdir()) == []
+    check(squash.ask(PICTURE), squash, PIXELS)
+
+
+# ----------------------------------------------------------------------------- what cannot be loaded
+
+
+def config_of(archive: Path, **changes: object) -> bytes:
+    with zipfile.ZipFile(archive) as opened:
+        config = yaml.safe_load(opened.read("model-config.yaml"))
+    config["gradcam"] |= changes
+    return yaml.safe_dump(config).encode()
+
+
+@pytest.mark.parametrize("broken", ["code", "settings"])
+def test_archive_that_cannot_be_loaded_says_why(
+    broken: str, own_archive: Path, tmp_path: Path, temporary: Path, started: set[psutil.Process]
+) -> None:
+    changes: dict[str, bytes | None]
+    changes, reason = {
+        "code": ({"gradcam/cam.py": b"import no_such_package\n"}, "No module named 'no_such_package'"),
+        "settings": ({"model-config.yaml": config_of(own_archive, architektur=1)}, "'architektur' is not a setting"),
+    }[broken]
+    archive = rewritten(own_archive, tmp_path / "broken.mar", changes)
+    port = free_port()
+
+    with pytest.raises(ServerError) as failure, Server([archive], port):
+        pass
+
+    first = str(failure.value).splitlines()[0]
+    assert first.startswith("broken")
+    assert re.search(reason, first), str(failure.value)
+    assert "ts.torch_handler" not in first
+    assert list(temporary.iterdir()) == []
+    assert [number for number in range(port, port + 5) if listening(number)] == []
+
+
+# ----------------------------------------------------------------------------- the command
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_serves_until_it_is_interrupted(
+    number: signal.Signals,
+    own_archive: Path,
+    own_network: OwnNetwork,
+    temporary: Path,
+    started: set[psutil.Process],
+) -> None:
+    port = free_port()
+    before = descendants()
+    command = [sys.executable, ROOT / "scripts" / "serve.py", "--port", str(port), own_archive]
+    logs = serve.log_dir_of(port)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = read_until(process, "own is ready", timeout=120)
+            assert f"http://127.0.0.1:{port}/predictions/own" in said
+            started |= descendants() - before
+            assert len(started) >= 3  # the command, TorchServe's launcher, Java, a worker
+            own = Model(Server([own_archive], port), "own", own_network.network, own_network.labels)
+            check(own.ask(PICTURE), own, PIXELS)
+
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+            shutil.rmtree(logs, ignore_errors=True)
+
+    assert process.returncode == 0
+    assert "Traceback" not in out + err
+    assert alive(started) == []
+    assert [port for port in range(port, port + 5) if listening(port)] == []
+    assert list(temporary.iterdir()) == []
+
+
+def read_until(process: subprocess.Popen[str], wanted: str, timeout: float) -> str:
+    """Reads the process's output until it holds a text, and to the end of that line."""
+    assert process.stdout is not None
+    said = ""
+    deadline = time.monotonic() + timeout
+    while not (wanted in said and said.endswith("\n")):
+        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"nothing more than: {said}"
+        read = os.read(process.stdout.fileno(), 4096).decode()
+        assert read, f"the command ended: {said} {process.stderr.read() if process.stderr else ''}"
+        said += read
+    return said
+
+
+# ----------------------------------------------------------------------------- describe
+
+
+def test_describe(squash: Model, crop: Model, efficientnet: Model) -> None:
+    metadata = {}
+    for model in (squash, crop, efficientnet):
+        url = f"{model.server.management_url}/models/{model.name}?customized=true"
+        (version,) = get(url).json()
+        metadata[model.name] = version["customizedMetadata"]
+        assert metadata[model.name]["labels"] == list(model.labels)
+
+    described = metadata["squash"]
+    assert described["architecture"] == "resnet18"
+    assert described["weights"] == "random (seed 0)"
+    assert re.fullmatch("[0-9a-f]{64}", described["weights_sha256"])
+    assert described["layer"] == "layer4.1.conv2"
+    assert "gradcam" in described["methods"]
+    assert {"layer4.1.conv2", "layer3"} <= set(described["layers"])
+    assert described["device"].startswith(("cpu", "cuda"))
+    assert described["versions"].keys() >= {"python", "torch", "torchvision"}
+    assert (described["transform"], metadata["crop"]["transform"]) == ("squash", "crop")
+    assert metadata["crop"]["weights"] == "crop.pth"
+    # Two archives name their engine; the third takes the best that is installed.
+    best = "eager" if importlib.util.find_spec("openvino") is None else "openvino"
+    assert {name: said["engine"] for name, said in metadata.items()} == {
+        "squash": "eager",
+        "crop": "eager",
+        "efficientnet_lite0": best,
+    }
+
+
+def test_describing_while_predicting(squash: Model) -> None:
+    url = f"{squash.server.management_url}/models/squash?customized=true"
+    for _ in range(3):
+        assert get(url).status_code == 200
+        check(squash.ask(PICTURE), squash, PIXELS)

@@ -1,0 +1,299 @@
+"""What a request may ask for, at every door."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import oracles
+from tests.support.served import (
+    HEATMAP_TOLERANCE,
+    Call,
+    Model,
+    check,
+    check_class,
+    check_overlay,
+    check_predictions,
+    decoded,
+    document,
+    encoded,
+    from_data_url,
+    sample,
+)
+
+PIXELS = sample(11)
+PICTURE = encoded(PIXELS)
+WHOLE = [0, 0, 310, 203]
+
+
+def call(door: str, options: dict[str, str]) -> Call:
+    """Returns the same request as it goes through a door."""
+    return {
+        "headers": Call(PICTURE, {f"Gradcam-{name}": value for name, value in options.items()}),
+        "odd headers": Call(PICTURE, {f"gRAdcAM-{name.upper()}": value for name, value in options.items()}),
+        "form": Call(PICTURE, form=options),
+        "form body": Call(PICTURE, form=options, field_name="body"),
+        "form image": Call(PICTURE, form=options, field_name="image"),
+        "json": Call(document={"image": base64.b64encode(PICTURE).decode(), **options}),
+        "data url": Call(document={"image": f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}", **options}),
+        "explanations": Call(PICTURE, form=options, door="explanations"),
+    }[door]
+
+
+DOORS = ["headers", "odd headers", "form", "form body", "form image", "json", "data url", "explanations"]
+
+
+# ----------------------------------------------------------------------------- doors
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_options_come_through_every_door(door: str, squash: Model) -> None:
+    options = {"targets": "281, Egyptian cat,7", "topk": "3", "overlay": "png", "method": "gradcam"}
+
+    answer = document(squash.post(call(door, options)))
+
+    check(answer, squash, PIXELS, [281, 285, 7], topk=3)
+    expected = squash.expected(PIXELS, [281, 285, 7])
+    for entry in answer["explanations"]:
+        drawn = decoded(from_data_url(entry["overlay"], "png"))
+        check_overlay(drawn, PIXELS, expected.heatmaps[entry["index"]], WHOLE)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_without_options_the_predicted_class_is_explained(door: str, squash: Model) -> None:
+    answer = document(squash.post(call(door, {})))
+
+    check(answer, squash, PIXELS, 1, topk=5)
+    assert "overlay" not in answer["explanations"][0]
+
+
+def test_json_has_its_own_types(squash: Model) -> None:
+    image = base64.b64encode(PICTURE).decode()
+    asked: dict[str, Any] = {"image": image, "targets": [3, "tabby", "7"], "topk": 2, "alpha": 0.25, "overlay": "png"}
+
+    answer = document(squash.post(Call(document=asked)))
+
+    check(answer, squash, PIXELS, [3, 281, 7], topk=2)
+
+
+def test_json_picture_as_kserve_wraps_it(squash: Model) -> None:
+    image = {"b64": base64.b64encode(PICTURE).decode()}
+
+    check(document(squash.post(Call(document={"image": image, "targets": 3}))), squash, PIXELS, [3])
+
+
+# ----------------------------------------------------------------------------- targets
+
+
+@pytest.mark.parametrize(
+    ("targets", "indices"),
+    [
+        ("0", [0]),
+        ("999", [999]),
+        ("toilet tissue", [999]),
+        ("TABBY", [281]),
+        ("5,4,5", [5, 4, 5]),
+        ("6,66,166,266,366,466,566,666,766,866,966", [6, 66, 166, 266, 366, 466, 566, 666, 766, 866, 966]),
+    ],
+)
+def test_targets(targets: str, indices: list[int], squash: Model) -> None:
+    answer = squash.ask(PICTURE, targets=targets)
+
+    check(answer, squash, PIXELS, indices)
+
+
+def test_maps_of_different_classes_differ(squash: Model) -> None:
+    """What makes the comparisons above mean something: the network's maps depend on the class."""
+    answer = squash.ask(PICTURE, targets="281,285,7")
+
+    first, second, third = (np.asarray(entry["heatmap"]) for entry in answer["explanations"])
+    assert np.abs(first - second).max() > 0.05
+    assert np.abs(first - third).max() > 0.05
+
+
+def test_label_with_a_comma(crop: Model) -> None:
+    check(crop.ask(PICTURE, targets='"cat, Egyptian",3'), crop, PIXELS, [285, 3])
+    image = base64.b64encode(PICTURE).decode()
+    answer = document(crop.post(Call(document={"image": image, "targets": ["cat, Egyptian"]})))
+    check(answer, crop, PIXELS, [285])
+
+
+@pytest.mark.parametrize("index", [9, 25])
+def test_class_without_evidence_has_a_map_of_zeros(index: int, crop: Model) -> None:
+    assert crop.expected(PIXELS, [index]).heatmaps[index].max() == 0
+
+    answer = crop.ask(PICTURE, targets=f"{index},281", overlay="png")
+
+    check(answer, crop, PIXELS, [index, 281])
+    without, other = answer["explanations"]
+    assert without["evidence"] is False
+    assert without["peak"] is None
+    assert without["heatmap"] == [[0.0] * 7] * 7
+    assert other["evidence"] is True
+    for entry in answer["explanations"]:
+        heatmap = crop.expected(PIXELS, [index, 281]).heatmaps[entry["index"]]
+        check_overlay(decoded(from_data_url(entry["overlay"], "png")), PIXELS, heatmap, [66, 13, 244, 190])
+
+
+def test_a_hundred_targets(squash: Model) -> None:
+    answer = squash.ask(PICTURE, targets=",".join(map(str, range(99, -1, -1))))
+
+    assert [entry["index"] for entry in answer["explanations"]] == list(range(99, -1, -1))
+    expected = squash.expected(PIXELS, [50, 0])
+    for index, heatmap in expected.heatmaps.items():
+        entry = answer["explanations"][99 - index]
+        check_class(entry, squash, expected)
+        assert np.abs(np.asarray(entry["heatmap"]) - heatmap).max() <= HEATMAP_TOLERANCE
+
+
+# ----------------------------------------------------------------------------- how many
+
+
+@pytest.mark.parametrize("topk", [1, 7, 1000])
+def test_topk(topk: int, squash: Model) -> None:
+    answer = squash.ask(PICTURE, topk=topk)
+
+    check(answer, squash, PIXELS, topk=topk)
+
+
+def test_all_probabilities_add_up_to_one(squash: Model) -> None:
+    answer = squash.ask(PICTURE, topk=1000)
+
+    assert abs(sum(entry["probability"] for entry in answer["predictions"]) - 1) < 1e-4
+
+
+def test_explain_the_three_most_probable(squash: Model) -> None:
+    check(squash.ask(PICTURE, explain=3), squash, PIXELS, 3)
+
+
+def test_explain_more_than_are_listed(squash: Model) -> None:
+    answer = squash.ask(PICTURE, explain=8, topk=2)
+
+    explained = [entry["index"] for entry in answer["explanations"]]
+    expected = squash.expected(PIXELS, explained)
+    check_predictions(answer["predictions"], squash, expected, 2)
+    check_predictions(answer["explanations"], squash, expected, 8)
+
+
+@pytest.mark.parametrize("door", ["predictions", "explanations"])
+def test_explain_none(door: str, squash: Model) -> None:
+    answer = document(squash.post(Call(PICTURE, {"Gradcam-Explain": "0"}, door=door)))
+
+    check(answer, squash, PIXELS, 0)
+    assert answer["explanations"] == []
+
+
+def test_heatmap_none(squash: Model) -> None:
+    answer = squash.ask(PICTURE, heatmap="none", targets="281")
+
+    (entry,) = answer["explanations"]
+    expected = squash.expected(PIXELS, [281])
+    check_class(entry, squash, expected)
+    row, column = np.unravel_index(expected.heatmaps[281].argmax(), (7, 7))
+    x, y = int((column + 0.5) / 7 * 310), int((row + 0.5) / 7 * 203)
+    assert entry == {
+        "index": 281,
+        "label": "tabby",
+        "probability": entry["probability"],
+        "evidence": True,
+        "peak": [x, y],
+    }
+
+
+def test_answer_has_these_members_and_no_other(squash: Model) -> None:
+    answer = squash.ask(PICTURE, overlay="png")
+
+    assert list(answer) == ["predictions", "explanations", "method", "layer", "image"]
+    assert list(answer["predictions"][0]) == ["index", "label", "probability"]
+    (entry,) = answer["explanations"]
+    assert list(entry) == ["index", "label", "probability", "evidence", "heatmap", "peak", "overlay"]
+    assert list(answer["image"]) == ["width", "height", "region"]
+
+
+def test_method_and_layer_may_be_named(squash: Model) -> None:
+    check(squash.ask(PICTURE, method="gradcam", layer="layer4.1.conv2"), squash, PIXELS)
+
+
+def test_another_layer(squash: Model) -> None:
+    answer = squash.ask(PICTURE, layer="layer3.0.conv1", targets="281")
+
+    image = oracles.model_input(Image.fromarray(PIXELS))
+    (heatmap,) = oracles.autograd_at(squash.network, "layer3.0.conv1", image, [281]).heatmaps.numpy()
+    (entry,) = answer["explanations"]
+    assert answer["layer"] == "layer3.0.conv1"
+    assert np.asarray(entry["heatmap"]).shape == (14, 14)
+    assert np.abs(np.asarray(entry["heatmap"]) - heatmap).max() <= HEATMAP_TOLERANCE
+    check(squash.ask(PICTURE), squash, PIXELS)
+
+
+# ----------------------------------------------------------------------------- overlays
+
+
+def test_overlay_as_jpeg(squash: Model) -> None:
+    answer = squash.ask(PICTURE, targets="281", overlay="jpeg")
+
+    drawn = decoded(from_data_url(answer["explanations"][0]["overlay"], "jpeg"))
+    expected = oracles.overlay(PIXELS, squash.expected(PIXELS, [281]).heatmaps[281])[:, :, ::-1]
+    assert np.abs(drawn.astype(int) - expected).mean() < 6  # the picture is noisy, which JPEG smooths
+    assert np.abs(drawn.astype(int) - PIXELS).mean() > 20
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("image/png", "image/png"),
+        ("image/jpeg", "image/jpeg"),
+        ("image/*", "image/png"),
+        ("text/html, IMAGE/PNG;q=0.9", None),
+        ("application/json;q=0.5, image/png", "image/png"),
+        ("image/png;q=0.5, application/json", None),
+        ("*/*", None),
+    ],
+)
+def test_accept(accept: str, content_type: str | None, squash: Model) -> None:
+    response = squash.post(Call(PICTURE, {"Accept": accept, "Gradcam-Targets": "281,3"}))
+
+    if content_type is None:
+        check(document(response), squash, PIXELS, [281, 3])
+        return
+    assert response.status_code == 200
+    assert response.headers["content-type"] == content_type
+    magic = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff"}[content_type]
+    assert response.content.startswith(magic)
+    drawn = decoded(response.content)
+    heatmap = squash.expected(PIXELS, [281]).heatmaps[281]
+    if content_type == "image/png":
+        check_overlay(drawn, PIXELS, heatmap, WHOLE)
+    else:
+        assert np.abs(drawn.astype(int) - oracles.overlay(PIXELS, heatmap)[:, :, ::-1]).mean() < 6
+
+
+def test_accept_of_the_crop(crop: Model) -> None:
+    response = crop.post(Call(PICTURE, {"Accept": "image/png", "Gradcam-Targets": "281"}))
+
+    heatmap = crop.expected(PIXELS, [281]).heatmaps[281]
+    check_overlay(decoded(response.content), PIXELS, heatmap, [66, 13, 244, 190])
+
+
+def test_alpha_none_is_the_picture_itself(squash: Model) -> None:
+    response = squash.post(Call(PICTURE, {"Accept": "image/png", "Gradcam-Alpha": "0"}))
+
+    assert (decoded(response.content) == PIXELS).all()
+
+
+def test_alpha_one_is_the_colours_alone(squash: Model) -> None:
+    form = {"alpha": "1", "colormap": "viridis", "targets": "281"}
+
+    response = squash.post(Call(PICTURE, {"Accept": "image/png"}, form))
+
+    drawn = decoded(response.content)
+    scale = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
+    known = {tuple(color) for color in scale.tolist()}
+    assert {tuple(color) for color in drawn.reshape(-1, 3).tolist()} <= known
+    resized = cv2.resize(squash.expected(PIXELS, [281]).heatmaps[281], (310, 203))
+    assert np.abs(drawn.astype(int) - scale[(255 * resized).astype(np.uint8)]).max() <= 6

@@ -1,0 +1,161 @@
+"""What docs/security.md says of TLS and of TorchServe's tokens, on a server that has both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import requests
+
+from tests.support.grpc_client import OPTIONS, GrpcClient, compile_stubs
+from tools.server import healthcheck
+from tools.server.server import HOST, Server, free_port, poll
+
+REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+PICTURE = healthcheck.picture()
+SECONDS = 120
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+
+
+@dataclass
+class Secured:
+    """A server with TLS and tokens, and a client that knows its certificate."""
+
+    server: Server
+    certificate: Path
+    inference_url: str
+    management_url: str
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, url: str, token: str | None = None, **parts: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.tokens[token]}"} if token else {}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, url, headers=headers, verify=str(self.certificate), timeout=60, **parts)
+
+    def read_tokens(self) -> None:
+        entries = json.loads((self.server.directory / "key_file.json").read_text())
+        self.tokens = {name: entry["key"] for name, entry in entries.items()}
+
+    def is_ready(self) -> bool:
+        try:
+            self.read_tokens()
+            response = self.ask("GET", f"{self.management_url}/models/own", "management")
+            return response.ok and response.json()[0]["workers"][0]["status"] == "READY"
+        except (OSError, ValueError):  # no file yet, half of it, or nobody listens
+            return False
+
+
+@pytest.fixture(scope="module")
+def secured(own_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder, port = tmp_path_factory.mktemp("tls"), free_port()
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    wanted = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
+    files = ["-addext", f"subjectAltName=IP:{HOST}", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", *wanted, *files], check=True, capture_output=True)
+    settings = {
+        "inference_address": f"https://{HOST}:{port}",
+        "management_address": f"https://{HOST}:{port + 1}",
+        "private_key_file": str(key),
+        "certificate_file": str(certificate),
+        "enable_grpc_ssl": "true",
+        "disable_token_authorization": "false",
+    }
+    server = Server([own_archive], port, settings=settings)
+    secured = Secured(server, certificate, settings["inference_address"], settings["management_address"])
+    try:
+        server.start()
+        assert poll(secured.is_ready, SECONDS)
+        yield secured
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def grpc_client(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrpcClient]:
+    stubs = tmp_path_factory.mktemp("stubs")
+    compile_stubs(stubs)
+    credentials = grpc.ssl_channel_credentials(secured.certificate.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(stubs)
+        patch.setattr(grpc, "insecure_channel", lambda address, _: grpc.secure_channel(address, credentials, OPTIONS))
+        client = GrpcClient(secured.server.grpc_inference_address)
+    with client.channel:
+        yield client
+
+
+def test_nothing_is_answered_in_the_clear(secured: Secured) -> None:
+    plain = secured.inference_url.replace("https", "http")
+    response = requests.get(f"{plain}/ping", timeout=60)
+    assert (response.status_code, response.json()["status"]) == (
+        403,
+        "This TorchServe instance only accepts HTTPS requests",
+    )
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"{secured.inference_url}/ping", timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("method", "door", "path", "right"),
+    [
+        ("GET", "inference", "/ping", "inference"),
+        ("GET", "inference", "/v2/health/ready", "inference"),
+        ("POST", "inference", "/predictions/own", "inference"),
+        ("GET", "management", "/models/own", "management"),
+        ("PUT", "management", "/models/own/1.0/set-default", "management"),
+    ],
+)
+def test_each_door_wants_its_own_token(secured: Secured, method: str, door: str, path: str, right: str) -> None:
+    url = f"{secured.inference_url if door == 'inference' else secured.management_url}{path}"
+    parts = {"data": PICTURE} if method == "POST" else {}
+    for token in (None, *({"inference", "management", "API"} - {right})):
+        response = secured.ask(method, url, token, **parts)
+        assert (response.status_code, response.json()["message"]) == (400, REFUSED)
+    assert secured.ask(method, url, right, **parts).status_code == 200
+
+
+def test_tokens_are_for_their_owner_and_can_be_renewed(secured: Secured) -> None:
+    assert stat.S_IMODE((secured.server.directory / "key_file.json").stat().st_mode) == 0o600
+    old = secured.tokens["inference"]
+    renewal = f"{secured.management_url}/token?type=inference"
+    assert secured.ask("GET", renewal, "management").status_code == 400
+    assert secured.ask("GET", renewal, "API").status_code == 200
+    assert secured.ask("GET", f"{secured.inference_url}/ping", "inference").status_code == 400
+    secured.read_tokens()
+    assert secured.tokens["inference"] != old
+    assert secured.ask("GET", f"{secured.inference_url}/ping", "inference").status_code == 200
+
+
+def test_metrics_want_neither(secured: Secured) -> None:
+    response = requests.get(f"{secured.server.metrics_url}/metrics", timeout=60)
+    assert response.status_code == 200
+    assert "ts_inference_requests_total" in response.text
+
+
+def test_grpc_wants_both(secured: Secured, grpc_client: GrpcClient) -> None:
+    asked = grpc_client.request("own", {"data": PICTURE})
+    for call in (
+        lambda: grpc_client.torchserve.Predictions(asked, timeout=60),
+        lambda: grpc_client.infer("own", [PICTURE]),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            call()
+        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, REFUSED)
+    secured.read_tokens()
+    metadata = (("authorization", f"Bearer {secured.tokens['inference']}"),)
+    answer = grpc_client.torchserve.Predictions(asked, metadata=metadata, timeout=60)
+    assert len(json.loads(answer.prediction)["predictions"]) == 5
+    with (
+        grpc.insecure_channel(secured.server.grpc_inference_address, OPTIONS) as plain,
+        pytest.raises(grpc.FutureTimeoutError),
+    ):
+        grpc.channel_ready_future(plain).result(timeout=2)

@@ -1,0 +1,80 @@
+"""A container of the image, as the tests see it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import requests
+
+from tools.image.container import Engine, ImageError
+from tools.paths import ROOT
+
+PICTURE = (ROOT / "examples" / "chelsea.jpg").read_bytes()
+IMAGE = os.environ.get("IMAGE", "")
+READY_TIMEOUT = 240.0
+# Ends the processes whose command line has the word; there is no pkill in the image.
+KILL = """
+import os, signal, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    words = open(f"/proc/{pid}/cmdline", "rb").read().decode().split("\\0")
+    if any(sys.argv[1] in word for word in words) and int(pid) != os.getpid():
+        os.kill(int(pid), signal.SIGKILL)
+"""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that runs, and where its ports are on this machine."""
+
+    engine: Engine
+    name: str
+    ports: dict[int, int]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[8080]}"
+
+    def post(self, model: str = "efficientnet_lite0", **options: str) -> requests.Response:
+        """Has a photograph classified, on a connection of its own."""
+        headers = {f"Gradcam-{name}": value for name, value in options.items()}
+        headers |= {"Content-Type": "image/jpeg", "Connection": "close"}
+        return requests.post(f"{self.url}/predictions/{model}", data=PICTURE, headers=headers, timeout=120)
+
+    def is_healthy(self) -> bool:
+        return requests.get(f"{self.url}/health", timeout=5).status_code == 200
+
+    def run(self, *command: str) -> str:
+        return self.engine("exec", self.name, *command).stdout
+
+    def kill(self, word: str) -> None:
+        self.run("python", "-c", KILL, word)
+
+    def logs(self) -> str:
+        done = self.engine("logs", self.name, check=False)
+        return done.stdout + done.stderr
+
+    def is_running(self) -> bool:
+        return self.engine("inspect", "--format", "{{.State.Running}}", self.name).stdout.strip() == "true"
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits for the condition; fails with the container's log if it ended or the time is up."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while True:
+            with suppress(requests.ConnectionError, ImageError):
+                if condition():
+                    return
+            assert self.is_running(), self.logs()[-4000:]
+            assert time.monotonic() < deadline, self.logs()[-4000:]
+            time.sleep(0.5)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

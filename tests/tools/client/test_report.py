@@ -1,0 +1,118 @@
+"""The report that the client writes; what a browser makes of it is in tests/browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools.client import report
+from tools.client.report import Report
+
+ANSWER: dict[str, Any] = {
+    "predictions": [{"index": 1, "label": "</script><b>", "probability": 0.5}],
+    "explanations": [
+        {"index": 1, "label": "</script><b>", "probability": 0.5, "evidence": True, "heatmap": [[1.0]], "peak": [0, 0]}
+    ],
+    "method": "gradcam",
+    "layer": "a",
+    "image": {"width": 8, "height": 4, "region": [0, 0, 8, 4]},
+}
+
+
+def saved(path: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def decoded(url: str) -> Image.Image:
+    kind, content = url.split(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def scripts(page: str, kind: str) -> list[Any]:
+    return [json.loads(text) for text in re.findall(f'<script type="application/json" {kind}>(.*?)</script>', page)]
+
+
+def test_what_a_report_holds(tmp_path: Path) -> None:
+    picture = saved(tmp_path / "a.png", np.full((4, 8, 3), 200, np.uint8))
+    with Report(tmp_path / "out.html", "m") as written:
+        written.add("a </script>.png", picture, ANSWER)
+        written.add_error("b.png", "<not a picture>")
+
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+
+    (entry,) = scripts(page, 'class="entry"')
+    assert decoded(entry.pop("thumbnail")).size == (8, 4)
+    assert entry == {"name": "a </script>.png", **ANSWER}
+    assert scripts(page, 'class="error"') == [{"name": "b.png", "message": "<not a picture>"}]
+    (about,) = scripts(page, 'id="about"')
+    assert about["model"] == "m"
+    assert set(about["texts"]) == {"en", "de"}
+    assert page.rstrip().endswith("</html>")
+
+
+def break_off(path: Path) -> None:
+    with Report(path, "m") as written:
+        written.add_error("b.png", "no")
+        raise InterruptedError
+
+
+def test_a_run_that_breaks_off_leaves_a_whole_page(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedError):
+        break_off(tmp_path / "out.html")
+    assert (tmp_path / "out.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+
+def test_every_module_is_in_it_and_none_is_fetched() -> None:
+    modules = report.modules()
+    assert set(modules) == {"report", "classes", "colormaps", "figure", "heatmap", "look", "overlay", "texts"}
+    imported = {name for source in modules.values() for name in re.findall(r'from "(.*?)"', source)}
+    assert imported == {f"lens/{name}" for name in set(modules) - {"report"}}
+    page = report.page("m")
+    assert not re.search(r'(?:src|href)="', page)
+
+
+def test_only_its_own_scripts_run() -> None:
+    page = report.page("m")
+    (nonce,) = set(re.findall(r'nonce="(.*?)"', page))
+    assert f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'" in page
+    assert nonce not in report.page("m")
+    assert page.index("Content-Security-Policy") < page.index("<script")
+
+
+def test_thumbnails_are_small_and_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((1000, 2000, 3), np.uint8)
+    pixels[:, :1000] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    path = saved(tmp_path / "a.jpg", pixels, exif=exif)
+
+    small = decoded(report.thumbnail(path))
+
+    assert small.size == (240, 480)
+    assert np.abs(np.asarray(small, int)[100, 120] - (254, 0, 0)).max() <= 3
+    assert np.asarray(small)[400, 120].max() <= 3
+
+
+def test_the_upper_half_of_16_bits(tmp_path: Path) -> None:
+    pixels = np.repeat(np.array([[0, 255, 256, 32768, 65535]], np.uint16), 4, axis=0)
+    path = saved(tmp_path / "deep.png", pixels)
+
+    with Image.open(path) as image:
+        assert image.mode.startswith("I;16")
+        assert np.array_equal(np.asarray(report.eight_bit(image)), pixels >> 8)
+
+
+def test_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no")
+    with pytest.raises(OSError, match="cannot identify"):
+        report.thumbnail(tmp_path / "a.png")

@@ -1,0 +1,78 @@
+"""The environment is made once, and again only for another lock. No pip runs here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import environment
+
+Command = list[str]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
+    """A checkout with an environment and two locks; returns the commands that would have run."""
+    commands: list[Command] = []
+
+    def run(command: list[Any], check: bool) -> None:
+        commands.append([str(part) for part in command])
+
+    for name, path in {"ROOT": "", "VENV": ".venv", "PYTHON": ".venv/bin/python", "LOCKS": "requirements"}.items():
+        monkeypatch.setattr(environment, name, tmp_path / path)
+    monkeypatch.setattr(subprocess, "run", run)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").touch()
+    (tmp_path / "requirements").mkdir()
+    for group in ("runtime", "dev"):
+        (tmp_path / "requirements" / f"{group}.txt").write_text(f"{group}==1\n")
+    return commands
+
+
+def installed(commands: list[Command]) -> list[str]:
+    return [Path(command[-1]).stem for command in commands]
+
+
+def test_each_group_is_installed_once(commands: list[Command]) -> None:
+    environment.main(["runtime"])
+    environment.main(["runtime", "dev"])
+    environment.main(["dev", "runtime"])
+    assert installed(commands) == ["runtime", "dev"]
+    assert {"--require-hashes", "--no-deps"} <= set(commands[0])
+
+
+def test_another_lock_is_installed(commands: list[Command], tmp_path: Path) -> None:
+    environment.main(["runtime", "dev"])
+    (tmp_path / "requirements" / "runtime.txt").write_text("runtime==2\n")
+    environment.main(["runtime", "dev"])
+    assert installed(commands) == ["runtime", "dev", "runtime"]
+
+
+def test_a_failed_installation_is_tried_again(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(command: Command, check: bool) -> None:
+        raise subprocess.CalledProcessError(1, command)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(subprocess, "run", fail)
+        with pytest.raises(SystemExit, match="could not install the group 'runtime'"):
+            environment.main(["runtime"])
+    environment.main(["runtime"])
+    assert installed(commands) == ["runtime"]
+
+
+@pytest.mark.parametrize("groups", [[], ["run"], ["runtime", "test"]], ids=str)
+def test_an_unknown_group_installs_nothing(commands: list[Command], groups: list[str]) -> None:
+    with pytest.raises(SystemExit, match="one or more of dev, runtime"):
+        environment.main(groups)
+    assert commands == []
+
+
+def test_an_old_python_is_told_what_to_do(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    with pytest.raises(SystemExit, match=r"Python 3\.10 or newer is needed.*make PYTHON=python3\.10"):
+        environment.main(["runtime"])
+    assert commands == []
