@@ -23,7 +23,7 @@ import gradcam
 from gradcam import machine
 from gradcam.errors import RequestError
 from gradcam.explain import cam
-from gradcam.message import Message, Result
+from gradcam.message import RequestGroup, Result
 from gradcam.pipeline import MAX_FORWARD, Batch, Forward, Pipeline
 from gradcam.protocols import dispatch as wire
 from gradcam.protocols.kserve import Model
@@ -79,20 +79,22 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         answers: list[Any] = super().handle(data, context)
         return answers
 
-    def preprocess(self, data: list[dict[str, Any]]) -> tuple[list[Message], Batch]:
+    def preprocess(self, data: list[dict[str, Any]]) -> tuple[list[RequestGroup], Batch]:
         """Parses the rows and decodes their pictures."""
         self._record("gradcam_batch_size", len(data), "count", MetricTypes.HISTOGRAM)
         with self._timed("decode"):
             messages = [self._parse(row, index) for index, row in enumerate(data)]
             return messages, self.pipeline.preprocess([asked for message in messages for asked in message.requests])
 
-    def inference(self, data: tuple[list[Message], Batch], *args: Any, **kwargs: Any) -> tuple[list[Message], Forward]:
+    def inference(
+        self, data: tuple[list[RequestGroup], Batch], *args: Any, **kwargs: Any
+    ) -> tuple[list[RequestGroup], Forward]:
         """Runs the network without gradients."""
         messages, batch = data
         with self._timed("trunk"):
             return messages, self.pipeline.inference(batch)
 
-    def postprocess(self, data: tuple[list[Message], Forward]) -> list[str | bytes]:
+    def postprocess(self, data: tuple[list[RequestGroup], Forward]) -> list[str | bytes]:
         """Explains, with gradients enabled, and renders a reply a row."""
         messages, forward = data
         with self._timed("explain"), torch.enable_grad():
@@ -110,7 +112,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
             **self.pipeline.settings.to_mapping(),
             "methods": list(cam.METHODS),
             "layers": [name for name, _ in self.model.named_modules() if name],
-            "cut": self.pipeline.splits[self.pipeline.settings.layer].way,
+            "cut": self.pipeline.splits[self.pipeline.settings.layer].method,
             "engine": self.pipeline.splits[self.pipeline.settings.layer].engine,
             "decoder": "pillow" if self.pipeline.decoder is None else "nvjpeg",
             "labels": list(self.pipeline.labels.names),
@@ -130,11 +132,11 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         # Every answer here is explained, at `/explanations` as at `/predictions`, as its own options say.
         return False
 
-    def _parse(self, row: dict[str, Any], index: int) -> Message:
+    def _parse(self, row: dict[str, Any], index: int) -> RequestGroup:
         headers = self.context.get_all_request_header(index)
         return wire.parse(row, headers, self.pipeline.settings.max_instances, self.served)
 
-    def _answer(self, message: Message, results: list[Result | RequestError], index: int) -> str | bytes:
+    def _answer(self, message: RequestGroup, results: list[Result | RequestError], index: int) -> str | bytes:
         reply = wire.render(message, results, self.pipeline.settings.max_response_bytes)
         for error in reply.errors:
             self._record_refusal(error, index)

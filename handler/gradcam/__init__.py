@@ -2,7 +2,7 @@
 
 The way of a request, and the module that knows each step:
 
-    request row ──wire──▶ Message of Requests ──images──▶ picture, model input (B, 3, H, W)
+    request row ──wire──▶ RequestGroup of Requests ──images──▶ picture, model input (B, 3, H, W)
         ──split: trunk──▶ activations (B, C, h, w) ──split: head──▶ logits (B, K)
         ──split: head again, with gradients──▶ gradients (N, C, h, w)
         ──explainer, cam──▶ maps (N, h, w) ──overlay──▶ coloured picture ──wire──▶ reply

@@ -115,18 +115,18 @@ class NumericalOverflow(RequestError):
     code = "numerical_overflow"
 
 
-def shown(value: object) -> str:
+def truncated_repr(value: object) -> str:
     """Returns a client's value as an error message quotes it: recognisable, but never long."""
     text = QUOTE.repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
-def unknown(kind: str, name: str, known: Collection[str]) -> str:
+def unknown_message(kind: str, name: str, known: Collection[str]) -> str:
     """Returns the message for a name that is none of the known ones."""
-    return f"there is no {kind} {shown(name)}{near_names(name, known)} ({kind}s are {', '.join(known)})"
+    return f"there is no {kind} {truncated_repr(name)}{suggestions(name, known)} ({kind}s are {', '.join(known)})"
 
 
-def near_names(name: str, known: Iterable[str]) -> str:
+def suggestions(name: str, known: Iterable[str]) -> str:
     """Returns `"; did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
     if len(name) > LONGEST_NAME:
         return ""  # to compare a megabyte with a thousand labels would take minutes

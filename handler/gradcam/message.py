@@ -21,7 +21,7 @@ class Request:
     options: Options
     accept: Encoding | None = None
     """The answer is to be the overlay itself, in this encoding, instead of JSON."""
-    companions: int = 1
+    images_in_request: int = 1
     """How many pictures the message has, this one too; they share what one message may cost."""
 
     @property
@@ -84,7 +84,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Message:
+class RequestGroup:
     """What came from a client at once: one request, or several in KServe's formats."""
 
     requests: list[Request | RequestError]

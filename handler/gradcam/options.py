@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from gradcam.errors import InvalidOption, near_names, shown
+from gradcam.errors import InvalidOption, suggestions, truncated_repr
 
 Encoding = Literal["png", "jpeg"]
 
@@ -48,18 +48,18 @@ def read(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) ->
     """
     given = merged(defaults or {}, given)
     for name in given:
-        if name not in READERS:
+        if name not in PARSERS:
             raise InvalidOption(
-                f"{shown(name)} is not an option{near_names(name, READERS)} (options are {', '.join(READERS)})"
+                f"{truncated_repr(name)} is not an option{suggestions(name, PARSERS)} (options are {', '.join(PARSERS)})"
             )
     if "targets" in given and "explain" in given:
         raise InvalidOption("'targets' and 'explain' exclude each other; give the classes or their number")
-    return Options(**{name: READERS[name](name, _text(name, value)) for name, value in given.items()})
+    return Options(**{name: PARSERS[name](name, _text(name, value)) for name, value in given.items()})
 
 
 def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options given, and the defaults that they neither replace nor exclude."""
-    excluded = {EXCLUSIVE[name] for name in given if name in EXCLUSIVE}
+    excluded = {MUTUALLY_EXCLUSIVE[name] for name in given if name in MUTUALLY_EXCLUSIVE}
     return {**{name: value for name, value in defaults.items() if name not in excluded}, **given}
 
 
@@ -83,7 +83,7 @@ def _count(name: str, value: Any, minimum: int) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
-        raise InvalidOption(f"{name} must be a whole number from {minimum} on, not {shown(value)}")
+        raise InvalidOption(f"{name} must be a whole number from {minimum} on, not {truncated_repr(value)}")
     return number
 
 
@@ -114,21 +114,21 @@ def _target(name: str, entry: Any) -> int | str:
     if isinstance(index, int) and not isinstance(index, bool):
         return index
     if not isinstance(entry, str) or not entry.strip():
-        raise InvalidOption(f"{name} must be indices or labels, such as 281 or 'tabby', not {shown(entry)}")
+        raise InvalidOption(f"{name} must be indices or labels, such as 281 or 'tabby', not {truncated_repr(entry)}")
     label = entry.strip()
     return int(label) if re.fullmatch(r"\d{1,9}", label, re.ASCII) else label
 
 
 def _name(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidOption(f"{name} must be a name, not {shown(value)}")
+        raise InvalidOption(f"{name} must be a name, not {truncated_repr(value)}")
     return value.strip()
 
 
 def _layers(name: str, value: Any) -> tuple[str, ...]:
     entries = value.split(",") if isinstance(value, str) else value
     if not isinstance(entries, list) or not entries:
-        raise InvalidOption(f"{name} must be a layer's name or a list of them, not {shown(value)}")
+        raise InvalidOption(f"{name} must be a layer's name or a list of them, not {truncated_repr(value)}")
     return tuple(_name(name, entry) for entry in entries)
 
 
@@ -136,7 +136,7 @@ def _flag(name: str, value: Any) -> bool:
     flags = {"true": True, "1": True, "false": False, "0": False}
     text = str(value).strip().lower()
     if not isinstance(value, str | bool | int) or text not in flags:
-        raise InvalidOption(f"{name} must be true or false, not {shown(value)}")
+        raise InvalidOption(f"{name} must be true or false, not {truncated_repr(value)}")
     return flags[text]
 
 
@@ -146,20 +146,20 @@ def _alpha(name: str, value: Any) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise InvalidOption(f"{name} must be a number from 0 to 1, not {shown(value)}")
+        raise InvalidOption(f"{name} must be a number from 0 to 1, not {truncated_repr(value)}")
     return number
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def read(name: str, value: Any) -> str:
         if value not in choices:
-            raise InvalidOption(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
+            raise InvalidOption(f"{name} must be one of {', '.join(choices)}, not {truncated_repr(value)}")
         return cast(str, value)
 
     return read
 
 
-READERS: dict[str, Callable[[str, Any], Any]] = {
+PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "topk": _topk,
     "targets": _targets,
     "explain": _explain,
@@ -173,4 +173,4 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 # Either says which classes are explained.
-EXCLUSIVE = {"targets": "explain", "explain": "targets"}
+MUTUALLY_EXCLUSIVE = {"targets": "explain", "explain": "targets"}

@@ -31,13 +31,13 @@ from gradcam.errors import (
     TooLarge,
     TooMany,
     UnknownName,
-    unknown,
+    unknown_message,
 )
 from gradcam.explain import cam, overlay
 from gradcam.explain.cam import METHODS
-from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.images import decoding as images
-from gradcam.images.decoding import Region, Seen, View
+from gradcam.images.decoding import CropGeometry, PreparedInput, Region
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Explanation, Prediction, Request, Result
 from gradcam.network import architecture as network
@@ -49,7 +49,7 @@ from gradcam.split.splitter import Split, SplitError, random_images, split
 DEFAULT_TOPK = 5
 MAX_FORWARD = 32
 # Images that an engine proves itself on.
-PROVING = 2
+VERIFICATION_BATCH = 2
 LABELS_FILE = "index_to_name.json"
 
 
@@ -90,7 +90,7 @@ class Item:
     method: str
     layers: tuple[str, ...]
     augmentations: tuple[Augmentation, ...]
-    seen: Seen
+    seen: PreparedInput
 
     @property
     def passes(self) -> int:
@@ -100,7 +100,7 @@ class Item:
     @property
     def cost(self) -> int:
         """What its message asks of the network, roughly: passes, times the classes that are explained in each."""
-        return self.request.companions * self.passes * max(1, _explained(self.request.options))
+        return self.request.images_in_request * self.passes * max(1, _explained(self.request.options))
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Leg:
+class ScheduledPass:
     """One pass, which some of the answerable items take."""
 
     rows: list[int]
     """Which items: indices into `Batch.answerable`."""
     augmentation: Augmentation
-    forward: Pass
+    forward: ForwardPass
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Forward:
     """A batch after its passes through the network."""
 
     batch: Batch
-    legs: list[Leg]
+    legs: list[ScheduledPass]
     logits: dict[int, Tensor]
     """Of each item that took its legs, (K,), on the CPU."""
 
@@ -177,7 +177,7 @@ class Pipeline:
             SettingsError: there is no such method, or a label is missing.
         """
         if settings.method not in METHODS:
-            raise SettingsError(f"gradcam: 'method': {unknown('method', settings.method, METHODS)}")
+            raise SettingsError(f"gradcam: 'method': {unknown_message('method', settings.method, METHODS)}")
         if len(labels.names) != settings.num_classes:
             raise SettingsError(f"there are {len(labels.names)} labels for {settings.num_classes} classes")
         # The layout that convolutions are fastest in, on CPUs and GPUs.
@@ -191,10 +191,10 @@ class Pipeline:
                 split(self.network, settings.layer, settings.input_size),
                 settings.engine,
                 settings.precision,
-                random_images(self.network, settings.input_size, PROVING),
+                random_images(self.network, settings.input_size, VERIFICATION_BATCH),
             )
         }
-        self.uncuttable: dict[str, str] = {}
+        self.unsplittable_layers: dict[str, str] = {}
         self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
         self.explainer = Explainer(settings.max_replay_bytes)
 
@@ -246,7 +246,7 @@ class Pipeline:
         items = {row: self._item(request, seen.get(row), decoded_until) for row, request in by_weight.items()}
         return Batch([items[row] for row in range(len(requests))], start + self.settings.max_batch_seconds)
 
-    def _seen_by_gpu(self, requests: Mapping[int, Request | RequestError], until: float) -> dict[int, Seen]:
+    def _seen_by_gpu(self, requests: Mapping[int, Request | RequestError], until: float) -> dict[int, PreparedInput]:
         """Decodes what a GPU can, by row: pictures that no overlay is drawn on."""
         if self.decoder is None:
             return {}
@@ -259,25 +259,27 @@ class Pipeline:
 
     def _is_acceptable(self, request: Request) -> bool:
         try:
-            self._check(request.options, request.companions)
+            self._check(request.options, request.images_in_request)
         except RequestError:
             return False
         return True
 
-    def _item(self, request: Request | RequestError, seen: Seen | None, decoded_until: float) -> Item | RequestError:
+    def _item(
+        self, request: Request | RequestError, seen: PreparedInput | None, decoded_until: float
+    ) -> Item | RequestError:
         if isinstance(request, RequestError):
             return request
         options = request.options
         try:
             if seen is None and time.monotonic() > decoded_until:
                 raise TooExpensive("the pictures of this batch take too long to decode; send fewer at once")
-            self._check(options, request.companions)
+            self._check(options, request.images_in_request)
             layers = tuple(
                 self._split(layer, decoded_until).layer
                 for layer in dict.fromkeys(options.layer or (self.settings.layer,))
             )
             augmentations = SMOOTHING if options.smooth and _explained(options) else UNCHANGED
-            self._check_passes(request.companions, len(layers), len(augmentations))
+            self._check_passes(request.images_in_request, len(layers), len(augmentations))
             targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
             return Item(
                 request=request,
@@ -290,35 +292,35 @@ class Pipeline:
         except RequestError as error:
             return error
 
-    def _seen(self, request: Request) -> Seen:
+    def _seen(self, request: Request) -> PreparedInput:
         picture = images.decode(request.image, self.settings, whole=request.encoding is not None)
         self._check_overlays(request, picture.width * picture.height)
-        view = View.of(picture.width, picture.height, self.settings)
+        view = CropGeometry.of(picture.width, picture.height, self.settings)
         model_input = images.model_input(picture.image, view, self.settings.decoding)
-        return Seen(view, model_input, None if request.encoding is None else picture.image)
+        return PreparedInput(view, model_input, None if request.encoding is None else picture.image)
 
-    def _check(self, options: Options, companions: int) -> None:
+    def _check(self, options: Options, images_in_request: int) -> None:
         """Checks the options against the model, before any work is done."""
         classes, most = self.settings.num_classes, self.settings.max_targets
         if options.topk is not None and options.topk > classes:
             raise InvalidOption(f"topk must be at most the number of classes, {classes}, not {options.topk}")
         if options.explain > classes:
             raise InvalidOption(f"explain must be at most the number of classes, {classes}, not {options.explain}")
-        if (asked := _explained(options) * companions) > most:
+        if (asked := _explained(options) * images_in_request) > most:
             raise TooMany(
                 f"at most {most} classes can be explained in one request, over all of its pictures, not {asked}",
                 "too_many_targets",
             )
         if options.method is not None and options.method not in METHODS:
-            raise UnknownName(unknown("method", options.method, METHODS), code="unknown_method")
+            raise UnknownName(unknown_message("method", options.method, METHODS), code="unknown_method")
         if options.colormap not in overlay.COLORMAPS:
-            raise InvalidOption(unknown("colormap", options.colormap, overlay.COLORMAPS))
+            raise InvalidOption(unknown_message("colormap", options.colormap, overlay.COLORMAPS))
 
-    def _check_passes(self, companions: int, layers: int, augmentations: int) -> None:
-        passes, most = companions * layers * augmentations, self.settings.max_passes
+    def _check_passes(self, images_in_request: int, layers: int, augmentations: int) -> None:
+        passes, most = images_in_request * layers * augmentations, self.settings.max_passes
         if passes > most:
             raise TooMany(
-                f"{companions} pictures × {layers} layers × {augmentations} versions of a picture are {passes} forward "
+                f"{images_in_request} pictures × {layers} layers × {augmentations} versions of a picture are {passes} forward "
                 f"passes, the limit of one request is {most}",
                 "too_many_passes",
             )
@@ -326,7 +328,7 @@ class Pipeline:
     def _check_overlays(self, request: Request, pixels: int) -> None:
         if request.encoding is None:
             return
-        drawn = request.companions * (1 if request.accept else _explained(request.options))
+        drawn = request.images_in_request * (1 if request.accept else _explained(request.options))
         if drawn * pixels > self.settings.max_overlay_pixels:
             raise TooLarge(
                 f"{drawn} overlays of {pixels:,} pixels are too much for one request, the limit is "
@@ -341,8 +343,8 @@ class Pipeline:
             UnknownName: there is no such layer, or the network cannot be explained there.
             TooExpensive: it is the first request for the layer, and the time is over.
         """
-        if layer in self.uncuttable:
-            raise UnknownName(self.uncuttable[layer], code="unknown_layer")
+        if layer in self.unsplittable_layers:
+            raise UnknownName(self.unsplittable_layers[layer], code="unknown_layer")
         if layer not in self.splits:
             if time.monotonic() > until:
                 raise TooExpensive("too many layers of this batch are asked for the first time; ask again")
@@ -350,7 +352,7 @@ class Pipeline:
                 parts = split(self.network, layer, self.settings.input_size)
                 self.splits[layer] = replace(parts, trunk=engines.in_precision(parts.trunk, self.settings.precision))
             except SplitError as error:
-                self.uncuttable[layer] = str(error)
+                self.unsplittable_layers[layer] = str(error)
                 raise UnknownName(str(error), code="unknown_layer") from error
         return self.splits[layer]
 
@@ -361,7 +363,7 @@ class Pipeline:
         items = batch.answerable
         if not items:
             return Forward(batch, [], {})
-        legs: list[Leg] = []
+        legs: list[ScheduledPass] = []
         late: set[int] = set()
         with torch.inference_mode():
             normalized = self._normalized(items)
@@ -370,17 +372,17 @@ class Pipeline:
                     late |= set(rows)
                 if taking := [row for row in rows if row not in late]:
                     inputs = augmentation.apply(_rows(normalized, taking))
-                    legs.append(Leg(taking, augmentation, self._pass(layer, inputs)))
+                    legs.append(ScheduledPass(taking, augmentation, self._pass(layer, inputs)))
             return Forward(batch, legs, {row: logits for row, logits in _logits(legs).items() if row not in late})
 
     def _normalized(self, items: list[Item]) -> Tensor:
         inputs = torch.stack([item.seen.model_input.to(self.device) for item in items])  # (B, 3, H, W)
         return images.normalize(inputs.to(memory_format=torch.channels_last), self.settings)
 
-    def _pass(self, layer: str, normalized: Tensor) -> Pass:
+    def _pass(self, layer: str, normalized: Tensor) -> ForwardPass:
         parts = self.splits[layer]
         features = parts.features(normalized).float()
-        return Pass(parts, normalized, features, parts.logits(features))
+        return ForwardPass(parts, normalized, features, parts.logits(features))
 
     # ------------------------------------------------------------------------- explain
 
@@ -467,7 +469,7 @@ class Pipeline:
 
 def _weight(request: Request | RequestError) -> tuple[int, int]:
     """Returns how many pictures came with this one, and its bytes."""
-    return (0, 0) if isinstance(request, RequestError) else (request.companions, len(request.image))
+    return (0, 0) if isinstance(request, RequestError) else (request.images_in_request, len(request.image))
 
 
 def _explained(options: Options) -> int:
@@ -490,7 +492,7 @@ def _legs(items: list[Item], most: int) -> list[tuple[str, Augmentation, list[in
     return sorted(legs, key=lambda leg: min(items[row].cost for row in leg[2]))
 
 
-def _logits(legs: list[Leg]) -> dict[int, Tensor]:
+def _logits(legs: list[ScheduledPass]) -> dict[int, Tensor]:
     """Returns each item's logits (K,) on the CPU, for the picture as it is."""
     logits: dict[int, Tensor] = {}
     for leg in legs:
@@ -499,7 +501,7 @@ def _logits(legs: list[Leg]) -> dict[int, Tensor]:
     return logits
 
 
-def _jobs(legs: list[Leg], items: list[Item]) -> Iterator[tuple[Leg, list[int]]]:
+def _jobs(legs: list[ScheduledPass], items: list[Item]) -> Iterator[tuple[ScheduledPass, list[int]]]:
     """Yields the legs with the rows that are explained in one go, what one replay of the head does before the rest."""
     for by_gradients in (True, False):
         for leg in legs:

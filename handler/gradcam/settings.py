@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
-from gradcam.errors import near_names
+from gradcam.errors import suggestions
 
 Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -91,7 +91,7 @@ class Settings:
         hints = typing.get_type_hints(cls)
         for key in block:
             if key not in hints:
-                raise SettingsError(f"gradcam: {key!r} is not a setting{near_names(str(key), hints)}")
+                raise SettingsError(f"gradcam: {key!r} is not a setting{suggestions(str(key), hints)}")
         for field in fields(cls):
             if field.name not in block and field.default is MISSING:
                 raise SettingsError(f"gradcam: {field.name!r} is missing")

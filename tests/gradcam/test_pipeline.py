@@ -263,7 +263,7 @@ def test_a_batch_of_which_nothing_is_explained(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("max_pairs", [1, 3, 7])
 def test_more_pairs_than_are_replayed_at_once_give_the_same_maps(pipeline: Pipeline, max_pairs: int) -> None:
     requests = [ask(PICTURES[0], explain=4), ask(PICTURES[1], explain=0), ask(PICTURES[2], targets=(5, 1, 0, 2, 8))]
-    chunked = with_settings(pipeline, max_replay_bytes=max_pairs * pipeline.splits[LAYER].pair_bytes)
+    chunked = with_settings(pipeline, max_replay_bytes=max_pairs * pipeline.splits[LAYER].replay_bytes)
     sizes: list[int] = []
     hook = chunked.splits[LAYER].head.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
     try:
@@ -367,9 +367,9 @@ def test_a_layer_named_twice_counts_once(pipeline: Pipeline) -> None:
 
 def test_classes_of_all_pictures_of_a_message_are_limited(pipeline: Pipeline) -> None:
     limited = with_settings(pipeline, max_targets=6)
-    of_three = dataclasses.replace(ask(PICTURES[0], targets=(1, 2)), companions=3)
+    of_three = dataclasses.replace(ask(PICTURES[0], targets=(1, 2)), images_in_request=3)
     assert len(result(limited, of_three).explanations) == 2
-    error = refusal(limited, dataclasses.replace(of_three, companions=4))
+    error = refusal(limited, dataclasses.replace(of_three, images_in_request=4))
     assert (type(error), error.code, error.status) == (TooMany, "too_many_targets", 422)
     assert "at most 6" in str(error)
     assert "8" in str(error)
@@ -379,11 +379,11 @@ def test_passes_of_a_message_are_limited(pipeline: Pipeline) -> None:
     limited = with_settings(pipeline, max_passes=12)
     asked = ask(PICTURES[0], smooth=True, layer=(LAYER, "layer3"))
     assert result(limited, asked).layers == (LAYER, "layer3")
-    error = refusal(limited, dataclasses.replace(asked, companions=2))
+    error = refusal(limited, dataclasses.replace(asked, images_in_request=2))
     assert (type(error), error.code, error.status) == (TooMany, "too_many_passes", 422)
     assert "2 pictures × 2 layers × 6 versions of a picture are 24 forward passes, the limit of" in str(error)
     # Nothing to explain takes one pass, whatever is asked of the explanation.
-    assert result(limited, dataclasses.replace(ask(PICTURES[0], smooth=True, explain=0), companions=12))
+    assert result(limited, dataclasses.replace(ask(PICTURES[0], smooth=True, explain=0), images_in_request=12))
 
 
 def test_overlays_of_a_message_are_limited(pipeline: Pipeline) -> None:
@@ -391,7 +391,7 @@ def test_overlays_of_a_message_are_limited(pipeline: Pipeline) -> None:
     limited = with_settings(pipeline, max_overlay_pixels=2 * width * height)
     two = ask(PICTURES[2], overlay="png", targets=(1, 2))
     assert all(explanation.overlay for explanation in result(limited, two).explanations)
-    for three in (ask(PICTURES[2], overlay="png", explain=3), dataclasses.replace(two, companions=2)):
+    for three in (ask(PICTURES[2], overlay="png", explain=3), dataclasses.replace(two, images_in_request=2)):
         error = refusal(limited, three)
         assert (type(error), error.code, error.status) == (TooLarge, "overlay_too_large", 413)
         assert "2,000 pixels" in str(error)
@@ -436,7 +436,7 @@ def test_pictures_that_cannot_be_decoded_in_time_are_refused(
     hurried = with_settings(pipeline, max_batch_seconds=2)
     clock = iter([0.0, 0.5, 0.9, 1.1])
     monkeypatch.setattr("gradcam.pipeline.time.monotonic", lambda: next(clock))
-    several = [dataclasses.replace(ask(picture), companions=2) for picture in PICTURES[:2]]
+    several = [dataclasses.replace(ask(picture), images_in_request=2) for picture in PICTURES[:2]]
     batch = hurried.preprocess([*several, ask(PICTURES[2])])
     assert batch.deadline == 2
     # The single one goes first, then the smaller of the two.

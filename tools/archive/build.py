@@ -26,7 +26,7 @@ from torch import nn
 
 from gradcam.engines import engine as engines
 from gradcam.engines.engine import EngineError
-from gradcam.errors import UnknownName, unknown
+from gradcam.errors import UnknownName, unknown_message
 from gradcam.explain import cam
 from gradcam.network import architecture as network
 from gradcam.network.architecture import TIMM, Labels, NetworkError
@@ -108,7 +108,7 @@ def build(options: Build) -> Path:
         EngineError: the engine cannot run it.
     """
     if options.method not in cam.METHODS:
-        raise UnknownName(unknown("method", options.method, cam.METHODS))
+        raise UnknownName(unknown_message("method", options.method, cam.METHODS))
     if options.model_file is None:
         network.check_architecture(options.arch)
     given = None if options.labels is None else Labels.read(options.labels)

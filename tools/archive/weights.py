@@ -21,7 +21,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gradcam.errors import near_names
+from gradcam.errors import suggestions
 from gradcam.network import architecture as network
 from gradcam.network.architecture import EFFICIENTNET_LITE0, TIMM, NetworkError
 from gradcam.settings import Interpolation
@@ -122,7 +122,7 @@ def _published_by_timm(name: str) -> Published:
     except ImportError as error:
         raise NetworkError("timm:… needs the package timm, which is not installed: make setup installs it") from error
     if not timm.is_model(name):
-        raise NetworkError(f"timm has no model {name!r}{near_names(name, timm.list_models())}")
+        raise NetworkError(f"timm has no model {name!r}{suggestions(name, timm.list_models())}")
     config = timm.get_pretrained_cfg(name)
     if config is None:
         raise NetworkError(f"timm publishes no weights of {name}, and so does not say what it was trained on")

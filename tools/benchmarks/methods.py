@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from gradcam.engines import engine as engines
 from gradcam.explain import cam
-from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.message import Request
 from gradcam.network import architecture as network
 from gradcam.network.architecture import Labels, NetworkError
@@ -136,7 +136,7 @@ def ours(model: nn.Module, layer: str, method: str, classes: int = 1, engine: En
         with torch.inference_mode():
             images = images.to(memory_format=torch.channels_last)
             features = parts.features(images).float()
-            forward = Pass(parts, images, features, parts.logits(features))
+            forward = ForwardPass(parts, images, features, parts.logits(features))
         targets = forward.logits.topk(classes, dim=1).indices.tolist()
         pairs = [Pair(row, target, method) for row, most in enumerate(targets) for target in most]
         maps, _ = explainer.maps(forward, pairs, math.inf)

@@ -35,10 +35,10 @@ from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from gradcam.engines.engine import EngineError
-from gradcam.errors import RequestError, UnknownName, unknown
+from gradcam.errors import RequestError, UnknownName, unknown_message
 from gradcam.explain import cam
 from gradcam.images import decoding as images
-from gradcam.images.decoding import View
+from gradcam.images.decoding import CropGeometry
 from gradcam.message import Request, Result
 from gradcam.network.architecture import NetworkError
 from gradcam.options import Options
@@ -331,7 +331,7 @@ def evaluate(
 def _inputs(pipeline: Pipeline, content: bytes) -> tuple[Tensor, Tensor]:
     """Returns what the network sees of a picture, and a black one; (3, H, W), normalised."""
     picture = images.decode(content, pipeline.settings)
-    view = View.of(picture.width, picture.height, pipeline.settings)
+    view = CropGeometry.of(picture.width, picture.height, pipeline.settings)
     image = images.model_input(picture.image, view, pipeline.settings.decoding)  # (3, H, W)
     image, black = images.normalize(torch.stack([image, torch.zeros_like(image)]), pipeline.settings)
     return image, black
@@ -514,7 +514,7 @@ def method_list(text: str) -> tuple[str, ...]:
     known = (*cam.METHODS, *BASELINES)
     for name in name_list(text):
         if name not in known:
-            raise argparse.ArgumentTypeError(unknown("method", name, known))
+            raise argparse.ArgumentTypeError(unknown_message("method", name, known))
     return name_list(text)
 
 

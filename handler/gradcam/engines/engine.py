@@ -19,12 +19,12 @@ from torch.nn import functional
 from gradcam.engines import onednn
 from gradcam.explain import cam
 from gradcam.settings import Engine, Precision
-from gradcam.split.splitter import Features, Split, Trunk
+from gradcam.split.splitter import CutActivations, Split, Trunk
 
 logger = logging.getLogger(__name__)
 
 # The least cosine between an engine's activations, and maps, and those of the network as it is.
-ALIKE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
+MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
 
 
 class EngineError(RuntimeError):
@@ -72,7 +72,7 @@ def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) 
         ("activations", ours.activations, theirs.activations),
         ("maps", _maps(accelerated, ours), _maps(parts, theirs)),
     ):
-        if not (alike := _alike(one, other)) >= ALIKE[precision]:
+        if not (alike := _alike(one, other)) >= MIN_COSINE[precision]:
             raise EngineError(f"engine {engine!r} gives other {name} than the network: cosine {alike:.5f}")
     return accelerated
 
@@ -84,7 +84,7 @@ def _alike(ours: Tensor, theirs: Tensor) -> float:
     return float(cosines.masked_fill(same, 1).min())
 
 
-def _maps(parts: Split, features: Features) -> Tensor:
+def _maps(parts: Split, features: CutActivations) -> Tensor:
     """Returns a Grad-CAM map (N, h, w) of each image's predicted class, before its ReLU, which might leave nothing."""
     rows = features.rows(torch.arange(len(features.activations), device=features.activations.device))
     with torch.enable_grad():

@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from gradcam.explain import cam
 from gradcam.explain.cam import GRADIENT_METHODS
-from gradcam.split.splitter import Features, Split
+from gradcam.split.splitter import CutActivations, Split
 
 logger = logging.getLogger(__name__)
 
 # Masked images of one forward pass of Score-CAM: more only fill the caches.
-MASKS = 32
+SCORECAM_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """A batch of B images on its way through the network, cut at one layer."""
 
     split: Split
     images: Tensor
     """Normalised, (B, 3, H, W)."""
-    features: Features
+    features: CutActivations
     """float32, whatever the trunk ran in."""
     logits: Tensor
     """(B, K)."""
@@ -54,7 +54,7 @@ class Explainer:
         """Keeps what the replays of one chunk may take; one pair is always replayed."""
         self.max_replay_bytes = max_replay_bytes
 
-    def maps(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> tuple[Tensor, list[int]]:
+    def maps(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> tuple[Tensor, list[int]]:
         """Makes the normalised maps of N pairs. Gradients must be enabled.
 
         Args:
@@ -82,9 +82,9 @@ class Explainer:
         return maps, late
 
     def _chunk_size(self, split: Split) -> int:
-        return max(1, self.max_replay_bytes // split.pair_bytes)
+        return max(1, self.max_replay_bytes // split.replay_bytes)
 
-    def _by_ablation(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> Tensor:
+    def _by_ablation(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> Tensor:
         """Returns the Ablation-CAM maps of one image's pairs: a replay of the head for each channel."""
         row, classes = _row_and_classes(forward, pairs)
         channels = forward.split.activations(forward.features).shape[1]
@@ -96,12 +96,12 @@ class Explainer:
         activations = _activations(forward, row.expand(len(pairs)))
         return cam.ablationcam(activations, forward.logits[row[0], classes], torch.cat(ablated).T)  # (C, N) → (N, C)
 
-    def _by_masking(self, forward: Pass, pairs: Sequence[Pair], deadline: float) -> Tensor:
+    def _by_masking(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> Tensor:
         """Returns the Score-CAM maps of one image's pairs: a forward pass for each channel."""
         row, classes = _row_and_classes(forward, pairs)
         activations = _activations(forward, row)  # (1, C, h, w)
         masked = []
-        chunks = list(_chunks(range(activations.shape[1]), MASKS))
+        chunks = list(_chunks(range(activations.shape[1]), SCORECAM_BATCH_SIZE))
         for number, chunk in enumerate(chunks):
             _check(deadline)
             with torch.no_grad():
@@ -120,7 +120,7 @@ def _check(deadline: float) -> None:
         raise _Late
 
 
-def _by_gradients(forward: Pass, pairs: Sequence[Pair]) -> Tensor:
+def _by_gradients(forward: ForwardPass, pairs: Sequence[Pair]) -> Tensor:
     """Returns the maps of pairs with gradient methods, from one replay of the head and one gradient."""
     device = forward.logits.device
     classes = torch.tensor([pair.target for pair in pairs], device=device)  # (N,)
@@ -141,7 +141,7 @@ def _by_gradients(forward: Pass, pairs: Sequence[Pair]) -> Tensor:
     return maps
 
 
-def _without(forward: Pass, row: Tensor, channels: Sequence[int]) -> Features:
+def _without(forward: ForwardPass, row: Tensor, channels: Sequence[int]) -> CutActivations:
     """Returns copies of one row's features, (n, …), the i-th without channel `channels[i]`."""
     features = forward.features.rows(row.expand(len(channels)))
     by_channel = features.activations.movedim(forward.split.layout.channel_dim, 1)  # a view, (n, C, …)
@@ -156,13 +156,13 @@ def _masks(activations: Tensor, size: Sequence[int]) -> Tensor:
     return ((resized - low) / (high - low).clamp_min(cam.SMALLEST)).transpose(0, 1)  # → (C, 1, H, W)
 
 
-def _row_and_classes(forward: Pass, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+def _row_and_classes(forward: ForwardPass, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Returns the row (1,) of pairs of one image, and their classes (N,)."""
     device = forward.logits.device
     return torch.tensor([pairs[0].row], device=device), torch.tensor([pair.target for pair in pairs], device=device)
 
 
-def _activations(forward: Pass, rows: Tensor) -> Tensor:
+def _activations(forward: ForwardPass, rows: Tensor) -> Tensor:
     return forward.split.activations(forward.features.rows(rows))
 
 

@@ -34,7 +34,7 @@ SUPPORTED = "send JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 # How these begin: a picture that begins so, but is not recognised, is broken.
 JPEG = b"\xff\xd8\xff"
-BEGINNINGS = (JPEG, b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+MAGIC_BYTES = (JPEG, b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 # How other kinds of picture begin, so that their senders hear more than "not a picture".
 OTHER_FORMATS: dict[str, tuple[int, tuple[bytes, ...]]] = {
@@ -65,11 +65,11 @@ TILE_BYTE_COUNTS = 325
 # What decoding takes at most: measured, 17 bytes a pixel for WebP, whose canvas is there twice, 15 for a progressive
 # JPEG of four inks that is turned. And the file's own bytes, some times over.
 BYTES_PER_PIXEL = 24
-SPARE_BYTES = 256 * 2**20
+HEADROOM_BYTES = 256 * 2**20
 
 # Pillow's own limit: it refuses a picture of more than twice as many pixels, in places where it would have taken the
 # memory before anybody could look at the size.
-PILLOWS_SHARE = 2
+BOMB_FACTOR = 2
 
 # Decoded at a half, a quarter or an eighth, a picture still has so many times the pixels a side that the network sees:
 # fewer would be a resize of another kind.
@@ -89,7 +89,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class View:
+class CropGeometry:
     """How a picture of `width` × `height` becomes the model input: resized, then its middle cut out.
 
     `squash` resizes to the input's very size and cuts nothing off.
@@ -104,7 +104,7 @@ class View:
     interpolation: Interpolation
 
     @classmethod
-    def of(cls, width: int, height: int, settings: Settings) -> View:
+    def of(cls, width: int, height: int, settings: Settings) -> CropGeometry:
         """Returns the view that torchvision's `Resize` and `CenterCrop` make of a picture of this size."""
         input_height, input_width = settings.input_size
         if settings.transform == "squash":
@@ -157,7 +157,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded picture, turned as its EXIF orientation says."""
 
     image: Image.Image
@@ -168,17 +168,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Seen:
+class PreparedInput:
     """What the network sees of a picture."""
 
-    view: View
+    view: CropGeometry
     model_input: Tensor
     """(3, H, W), uint8, on any device."""
     image: Image.Image | None
     """The whole picture, where an overlay is to be drawn on it."""
 
 
-def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
+def decode(data: bytes, settings: Settings, *, whole: bool = True) -> DecodedImage:
     """Decodes a picture to RGB, turned as its EXIF orientation says.
 
     With `decoding: fast` a JPEG that need not be `whole` is decoded at a scale that still has twice the pixels a side
@@ -198,7 +198,7 @@ def decode(data: bytes, settings: Settings, *, whole: bool = True) -> Picture:
 
 
 @dataclass(frozen=True)
-class PlainJpeg:
+class BaselineJpeg:
     """A JPEG that all decoders read alike, to be decoded by another than Pillow."""
 
     data: bytes
@@ -211,10 +211,10 @@ class PlainJpeg:
 
     def turned(self, pixels: Tensor) -> Tensor:
         """Returns the picture as it is seen, (3, height, width), of the one that is stored, (3, h, w)."""
-        return pixels if self.turn is None else TURNS_OF_TENSORS[self.turn](pixels)
+        return pixels if self.turn is None else TENSOR_TRANSPOSES[self.turn](pixels)
 
 
-def plain_jpeg(data: bytes, settings: Settings) -> PlainJpeg | None:
+def baseline_jpeg(data: bytes, settings: Settings) -> BaselineJpeg | None:
     """Returns a JPEG whose header Pillow has read and checked.
 
     None of other pictures, of JPEGs out of the ordinary, and of what `decode` refuses for its header.
@@ -227,12 +227,12 @@ def plain_jpeg(data: bytes, settings: Settings) -> PlainJpeg | None:
         return None
 
 
-def _plain(image: Image.Image, data: bytes) -> PlainJpeg | None:
+def _plain(image: Image.Image, data: bytes) -> BaselineJpeg | None:
     plain = jpeg.plain(data)
     if plain is None:
         return None
     turn = _turn(image)
-    return PlainJpeg(plain, *_turned_size(image.size, turn), turn)
+    return BaselineJpeg(plain, *_turned_size(image.size, turn), turn)
 
 
 def _read(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
@@ -255,7 +255,7 @@ def _limited(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]
         raise _not_a_picture(data) from error
     except Image.DecompressionBombError as error:
         most = settings.max_image_pixels
-        raise TooLarge(f"the picture has more than {PILLOWS_SHARE * most:,} pixels, the limit is {most:,}") from error
+        raise TooLarge(f"the picture has more than {BOMB_FACTOR * most:,} pixels, the limit is {most:,}") from error
     except MemoryError as error:
         logger.error("no memory to decode a picture of %d bytes", len(data))
         raise TooLarge("there is no memory for a picture of so many pixels; send a smaller one") from error
@@ -274,19 +274,19 @@ def _opened(data: bytes, settings: Settings, reader: Callable[[Image.Image], T])
         return reader(image)
 
 
-def _loaded(image: Image.Image, settings: Settings, whole: bool) -> Picture:
+def _loaded(image: Image.Image, settings: Settings, whole: bool) -> DecodedImage:
     size = image.size
     if settings.decoding == "fast" and not whole:
         _reduce(image, settings)
     image.load()
     turn = _turn(image)
     upright = image if turn is None else image.transpose(turn)
-    return Picture(_to_rgb(upright), *_turned_size(size, turn))
+    return DecodedImage(_to_rgb(upright), *_turned_size(size, turn))
 
 
 def _reduce(image: Image.Image, settings: Settings) -> None:
     """Has a JPEG decoded at the smallest scale that is enough."""
-    view = View.of(*image.size, settings)
+    view = CropGeometry.of(*image.size, settings)
     side = REDUCED * max(view.resized_width, view.resized_height)  # for it may lie on its side
     image.draft(None, (side, side))
 
@@ -330,7 +330,7 @@ def _memory_limit(settings: Settings) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = _address_space() + BYTES_PER_PIXEL * settings.max_image_pixels + SPARE_BYTES
+    limit = _address_space() + BYTES_PER_PIXEL * settings.max_image_pixels + HEADROOM_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (min([limit, *(known for known in (soft, hard) if known >= 0)]), hard))
     try:
         yield
@@ -377,7 +377,7 @@ BLACK_IS_ZERO = 1  # of TIFF's photometric interpretations
 
 # What to do to a stored picture for each EXIF orientation. Pillow's `exif_transpose` does the same, but it
 # also writes the EXIF block anew, and fails where any other entry of it is odd.
-TURNS = {
+EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -386,7 +386,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TURNS_OF_TENSORS: dict[Image.Transpose, Callable[[Tensor], Tensor]] = {
+TENSOR_TRANSPOSES: dict[Image.Transpose, Callable[[Tensor], Tensor]] = {
     Image.Transpose.FLIP_LEFT_RIGHT: lambda pixels: pixels.flip(2),
     Image.Transpose.ROTATE_180: lambda pixels: pixels.flip(1, 2),
     Image.Transpose.FLIP_TOP_BOTTOM: lambda pixels: pixels.flip(1),
@@ -395,7 +395,7 @@ TURNS_OF_TENSORS: dict[Image.Transpose, Callable[[Tensor], Tensor]] = {
     Image.Transpose.TRANSVERSE: lambda pixels: pixels.transpose(1, 2).flip(1, 2),
     Image.Transpose.ROTATE_90: lambda pixels: pixels.rot90(1, (1, 2)),
 }
-ON_THEIR_SIDE = {TURNS[orientation] for orientation in (5, 6, 7, 8)}
+SWAPS_AXES = {EXIF_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8)}
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -406,13 +406,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     except Exception as error:  # whatever a corrupt block leads Pillow into; the pixels are fine
         logger.info("unreadable EXIF: %s: %s", type(error).__name__, error)
         return None
-    return TURNS.get(orientation) if isinstance(orientation, int) else None
+    return EXIF_TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
 
 
 def _turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[int, int]:
     """Returns width and height after the turn."""
     width, height = size
-    return (height, width) if turn in ON_THEIR_SIDE else (width, height)
+    return (height, width) if turn in SWAPS_AXES else (width, height)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -440,7 +440,7 @@ def _not_a_picture(data: bytes) -> RequestError:
         return UndecodableImage(f"the picture is empty (0 bytes); {SUPPORTED}")
     if _is_deep_tiff(data):
         return UnsupportedImage("pictures of more than 16 bits a channel have no known range; send 8 or 16 bits")
-    if data.startswith(BEGINNINGS):
+    if data.startswith(MAGIC_BYTES):
         return UndecodableImage(f"the picture is truncated or corrupt (its header is not whole); {SUPPORTED}")
     for name, (offset, beginnings) in OTHER_FORMATS.items():
         if data[offset:].startswith(beginnings):
@@ -476,7 +476,7 @@ def sample(settings: Settings) -> bytes:
     return file.getvalue()
 
 
-def model_input(image: Image.Image, view: View, decoding: Decoding) -> Tensor:
+def model_input(image: Image.Image, view: CropGeometry, decoding: Decoding) -> Tensor:
     """Resizes and cuts out as torchvision's antialiased `Resize` and `CenterCrop` do.
 
     `exact` is Pillow's resize, what these do with pictures; `fast` torch's, what they do with tensors, which uses the
@@ -498,13 +498,13 @@ def model_input(image: Image.Image, view: View, decoding: Decoding) -> Tensor:
     return resized[:, y0 : y0 + view.input_height, x0 : x0 + view.input_width]
 
 
-def is_reduced(width: int, height: int, view: View) -> bool:
+def is_reduced(width: int, height: int, view: CropGeometry) -> bool:
     """Says whether a picture of this size is resized to fewer pixels, and all of it: others cost little either way."""
     whole = (view.columns, view.rows) == ((0, view.resized_width), (0, view.resized_height))
     return whole and width >= view.resized_width and height >= view.resized_height
 
 
-def _resized_by_torch(image: Image.Image, view: View) -> Tensor:
+def _resized_by_torch(image: Image.Image, view: CropGeometry) -> Tensor:
     """Returns the whole picture resized, (3, H, W)."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) → (3, H, W)
     size = (view.resized_height, view.resized_width)

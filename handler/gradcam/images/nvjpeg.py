@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradcam.images import decoding as images
-from gradcam.images.decoding import PlainJpeg, Seen, View
+from gradcam.images.decoding import BaselineJpeg, CropGeometry, PreparedInput
 from gradcam.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_PIXELS = 32_000_000
 
 # Grey levels that a test picture may be off. Decoders differ in how they enlarge a JPEG's colours, and it has no edges.
-ALIKE = 4
+MAX_LEVEL_DIFFERENCE = 4
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Decoder:
             logger.warning("JPEGs are decoded on the CPU: nvJPEG does not work here")
             return None
         theirs = images.model_input(images.decode(data, settings).image, ours.view, "exact")
-        if (off := int((ours.model_input.cpu().int() - theirs.int()).abs().max())) > ALIKE:
+        if (off := int((ours.model_input.cpu().int() - theirs.int()).abs().max())) > MAX_LEVEL_DIFFERENCE:
             logger.warning("JPEGs are decoded on the CPU: nvJPEG is %d grey levels off", off)
             return None
         return decoder
 
-    def decode(self, pictures: Mapping[int, bytes], until: float) -> dict[int, Seen]:
+    def decode(self, pictures: Mapping[int, bytes], until: float) -> dict[int, PreparedInput]:
         """Decodes what can be decoded here.
 
         Args:
@@ -66,26 +66,26 @@ class Decoder:
         Returns:
             By row, what the network sees, on the device.
         """
-        jpegs: dict[int, PlainJpeg] = {}
+        jpegs: dict[int, BaselineJpeg] = {}
         for row, data in pictures.items():
             if time.monotonic() <= until and (jpeg := self._jpeg(data)) is not None:
                 jpegs[row] = jpeg
-        seen: dict[int, Seen] = {}
+        seen: dict[int, PreparedInput] = {}
         for rows in _groups(jpegs):
             for row, pixels in self._decoded({row: jpegs[row] for row in rows}, until).items():
                 if (resized := self._seen(jpegs[row], pixels)) is not None:
                     seen[row] = resized
         return seen
 
-    def _jpeg(self, data: bytes) -> PlainJpeg | None:
+    def _jpeg(self, data: bytes) -> BaselineJpeg | None:
         """Returns a file that is to be decoded here."""
-        jpeg = images.plain_jpeg(data, self.settings)
+        jpeg = images.baseline_jpeg(data, self.settings)
         if jpeg is None or jpeg.width * jpeg.height > MOST_PIXELS:
             return None
-        view = View.of(jpeg.width, jpeg.height, self.settings)
+        view = CropGeometry.of(jpeg.width, jpeg.height, self.settings)
         return jpeg if images.is_reduced(jpeg.width, jpeg.height, view) else None
 
-    def _decoded(self, jpegs: Mapping[int, PlainJpeg], until: float) -> dict[int, Tensor]:
+    def _decoded(self, jpegs: Mapping[int, BaselineJpeg], until: float) -> dict[int, Tensor]:
         """Returns the pictures as they are stored, (3, h, w), uint8; none that cannot be decoded."""
         try:
             decoded = self.decode_jpeg([jpeg.data for jpeg in jpegs.values()], mode="RGB", device=self.device)
@@ -97,20 +97,20 @@ class Decoder:
         alone = (self._decoded({row: jpeg}, until) for row, jpeg in jpegs.items())
         return {row: pixels for decoded in alone for row, pixels in decoded.items()}
 
-    def _seen(self, jpeg: PlainJpeg, stored: Tensor) -> Seen | None:
-        view = View.of(jpeg.width, jpeg.height, self.settings)
+    def _seen(self, jpeg: BaselineJpeg, stored: Tensor) -> PreparedInput | None:
+        view = CropGeometry.of(jpeg.width, jpeg.height, self.settings)
         pixels = jpeg.turned(stored)
         if pixels.shape != (3, jpeg.height, jpeg.width):
             logger.warning("a JPEG of %d × %d was decoded to %s", jpeg.width, jpeg.height, tuple(pixels.shape))
             return None
         try:
-            return Seen(view, _resized(pixels, view), image=None)
+            return PreparedInput(view, _resized(pixels, view), image=None)
         except RuntimeError as error:  # no memory on the device, or too long and thin a picture
             logger.warning("a picture of %d × %d: %s", jpeg.width, jpeg.height, error)
             return None
 
 
-def _groups(jpegs: Mapping[int, PlainJpeg]) -> Iterator[list[int]]:
+def _groups(jpegs: Mapping[int, BaselineJpeg]) -> Iterator[list[int]]:
     """Yields rows of pictures that are decoded at once."""
     rows: list[int] = []
     pixels = 0
@@ -124,7 +124,7 @@ def _groups(jpegs: Mapping[int, PlainJpeg]) -> Iterator[list[int]]:
         yield rows
 
 
-def _resized(pixels: Tensor, view: View) -> Tensor:
+def _resized(pixels: Tensor, view: CropGeometry) -> Tensor:
     """Returns the model input (3, H, W) of a picture (3, h, w), both uint8; as torchvision does on a GPU."""
     size = (view.resized_height, view.resized_width)
     resized = functional.interpolate(pixels[None].float(), size, mode=view.interpolation, antialias=True)[0]

@@ -19,7 +19,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gradcam.errors import UnknownName, near_names, shown
+from gradcam.errors import UnknownName, suggestions, truncated_repr
 from gradcam.network.layout import Layout
 
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
@@ -78,7 +78,7 @@ def check_architecture(architecture: str) -> None:
     """
     if architecture not in architectures() and not architecture.startswith(TIMM):
         raise NetworkError(
-            f"{architecture!r} is not an architecture{near_names(architecture, architectures())}; known are "
+            f"{architecture!r} is not an architecture{suggestions(architecture, architectures())}; known are "
             "torchvision's classification networks, efficientnet_lite0, and timm's as timm:NAME"
         )
 
@@ -93,7 +93,7 @@ def _build_efficientnet_lite0(num_classes: int) -> nn.Module:
 def _build_from_timm(name: str, num_classes: int) -> nn.Module:
     timm = _optional("timm", "timm")
     if not timm.is_model(name):
-        raise NetworkError(f"timm has no model {name!r}{near_names(name, timm.list_models())}")
+        raise NetworkError(f"timm has no model {name!r}{suggestions(name, timm.list_models())}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
     return network
 
@@ -291,7 +291,9 @@ def check_layer(network: nn.Module, name: str) -> None:
     """
     names = [known for known, _ in network.named_modules() if known]
     if name not in names:
-        raise UnknownName(f"the network has no layer {shown(name)}{near_names(name, names)}", code="unknown_layer")
+        raise UnknownName(
+            f"the network has no layer {truncated_repr(name)}{suggestions(name, names)}", code="unknown_layer"
+        )
 
 
 # ----------------------------------------------------------------------------- labels
@@ -342,12 +344,12 @@ class Labels:
         if len(indices) > 1:
             listed = " and ".join(map(str, indices))
             raise UnknownName(
-                f"the label {shown(target)} belongs to the classes {listed}: ask for one by its index",
+                f"the label {truncated_repr(target)} belongs to the classes {listed}: ask for one by its index",
                 code="ambiguous_class",
             )
         if not indices:
             raise UnknownName(
-                f"there is no class with the label {shown(target)}{near_names(target, self.names)}",
+                f"there is no class with the label {truncated_repr(target)}{suggestions(target, self.names)}",
                 code="unknown_class",
             )
         return indices[0]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradcam.errors import InvalidRequest, RequestError, TooLarge, shown
-from gradcam.message import Message, Reply, Result
+from gradcam.errors import InvalidRequest, RequestError, TooLarge, truncated_repr
+from gradcam.message import Reply, RequestGroup, Result
 from gradcam.protocols import kserve
 from gradcam.protocols import single_image as plain
 from gradcam.protocols.kserve import Model
@@ -15,7 +15,7 @@ from gradcam.protocols.kserve import Model
 HEADER_PREFIX = "gradcam-"
 
 
-def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int, model: Model) -> Message:
+def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int, model: Model) -> RequestGroup:
     """Reads a message: raw body, form, JSON, KServe or gRPC; options there or as `Gradcam-…` headers.
 
     Args:
@@ -41,10 +41,10 @@ def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int
             return kserve.read_v2(body, defaults, max_instances, model)
         return plain.read(row if body is None else body, defaults, lowered.get("accept", ""))
     except RequestError as error:
-        return Message([error], plain.reply)
+        return RequestGroup([error], plain.reply)
 
 
-def render(message: Message, results: Sequence[Result | RequestError], max_bytes: int) -> Reply:
+def render(message: RequestGroup, results: Sequence[Result | RequestError], max_bytes: int) -> Reply:
     """Returns the reply to a message in the client's format; one of more than `max_bytes` is refused instead."""
     reply = message.reply(results)
     if len(reply.body) <= max_bytes:
@@ -76,7 +76,7 @@ def _json(row: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, An
     if isinstance(body, Mapping):
         return body
     if body is not None and not isinstance(body, bytes | bytearray | str):
-        raise InvalidRequest(f'the JSON must be an object {{"image": "<base64>", …}}, not {shown(body)}')
+        raise InvalidRequest(f'the JSON must be an object {{"image": "<base64>", …}}, not {truncated_repr(body)}')
     return None
 
 

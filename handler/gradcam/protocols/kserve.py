@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from gradcam.errors import InvalidRequest, RequestError, TooMany, near_names, shown
-from gradcam.message import Explanation, Message, Reply, Request, Result
+from gradcam.errors import InvalidRequest, RequestError, TooMany, suggestions, truncated_repr
+from gradcam.message import Explanation, Reply, Request, RequestGroup, Result
 from gradcam.options import merged, whole
 from gradcam.protocols import single_image as plain
 
@@ -30,7 +30,7 @@ INPUT_FORM = '{"name": "image", "shape": [n], "datatype": "BYTES", "data": ["<ba
 # ----------------------------------------------------------------------------- V1
 
 
-def read_v1(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int, *, explain: bool) -> Message:
+def read_v1(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int, *, explain: bool) -> RequestGroup:
     """Reads `{"instances": [{"image": …, …options}, …], "parameters": {…options for all}}`.
 
     Args:
@@ -46,16 +46,18 @@ def read_v1(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     _check_members(body, V1_MEMBERS)
     instances = body["instances"]
     if not isinstance(instances, list) or not instances:
-        raise InvalidRequest(f'instances must be a list of {{"image": "<base64>", …}}, not {shown(instances)}')
+        raise InvalidRequest(f'instances must be a list of {{"image": "<base64>", …}}, not {truncated_repr(instances)}')
     _check_count(len(instances), max_instances)
     defaults = merged(defaults, _parameters(body))
-    return Message([_instance(instance, defaults, len(instances)) for instance in instances], partial(_v1, explain))
+    return RequestGroup(
+        [_instance(instance, defaults, len(instances)) for instance in instances], partial(_v1, explain)
+    )
 
 
-def _instance(instance: Any, defaults: Mapping[str, Any], companions: int) -> Request | RequestError:
+def _instance(instance: Any, defaults: Mapping[str, Any], images_in_request: int) -> Request | RequestError:
     fields = instance if isinstance(instance, Mapping) else {INPUT: instance}
     try:
-        return plain.request(fields, defaults, companions=companions)
+        return plain.request(fields, defaults, images_in_request=images_in_request)
     except RequestError as error:
         return error
 
@@ -82,7 +84,7 @@ class Model:
     version: str
 
 
-def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int, model: Model) -> Message:
+def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int, model: Model) -> RequestGroup:
     """Reads `{"inputs": [the tensor `image`], "parameters": {…options}, "outputs": [{"name": …}, …], "id": …}`.
 
     Raises:
@@ -92,10 +94,10 @@ def read_v2(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances:
     """
     _check_members(body, V2_MEMBERS)
     reply = partial(_v2, model, _id(body), _wanted(body))
-    return Message(_pictures(body, merged(defaults, _parameters(body)), max_instances), reply)
+    return RequestGroup(_pictures(body, merged(defaults, _parameters(body)), max_instances), reply)
 
 
-def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) -> Message:
+def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) -> RequestGroup:
     """Reads what TorchServe makes of a call of gRPC's `ModelInfer`: V2's JSON, without parameters and outputs.
 
     Its reply is never anything but tensors: TorchServe translates them back, and ends the worker where it cannot.
@@ -103,9 +105,9 @@ def read_model_infer(body: Mapping[str, Any], max_instances: int, model: Model) 
     identifier = body.get("id")
     reply = partial(_model_infer, model, identifier if isinstance(identifier, str) else "")
     try:
-        return Message(_pictures(body, {}, max_instances), reply)
+        return RequestGroup(_pictures(body, {}, max_instances), reply)
     except RequestError as error:
-        return Message([error], reply)
+        return RequestGroup([error], reply)
 
 
 def _pictures(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instances: int) -> list[Request | RequestError]:
@@ -120,10 +122,10 @@ def _pictures(body: Mapping[str, Any], defaults: Mapping[str, Any], max_instance
 def _tensor(inputs: Any) -> Mapping[str, Any]:
     tensors = inputs if isinstance(inputs, list) else []
     if len(tensors) != 1 or not isinstance(tensors[0], Mapping):
-        raise InvalidRequest(f"inputs must be a list of one tensor, {INPUT_FORM}, not {shown(inputs)}")
+        raise InvalidRequest(f"inputs must be a list of one tensor, {INPUT_FORM}, not {truncated_repr(inputs)}")
     tensor = tensors[0]
     if (tensor.get("name"), tensor.get("datatype")) != (INPUT, "BYTES") or not isinstance(tensor.get("data"), list):
-        raise InvalidRequest(f"the input must be {INPUT_FORM}, not {shown(dict(tensor))}")
+        raise InvalidRequest(f"the input must be {INPUT_FORM}, not {truncated_repr(dict(tensor))}")
     return tensor
 
 
@@ -144,13 +146,15 @@ def _check_shape(shape: Any, count: int) -> None:
     sizes = [whole(size) for size in shape] if isinstance(shape, list) else []
     fit = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
     if not 0 < len(sizes) <= MOST_DIMENSIONS or not fit or math.prod(sizes) != count:
-        raise InvalidRequest(f"the input's shape must be [{count}], for there are {count} pictures, not {shown(shape)}")
+        raise InvalidRequest(
+            f"the input's shape must be [{count}], for there are {count} pictures, not {truncated_repr(shape)}"
+        )
 
 
 def _id(body: Mapping[str, Any]) -> str | None:
     identifier = body.get("id")
     if not isinstance(identifier, str | None):
-        raise InvalidRequest(f"id must be text, not {shown(identifier)}")
+        raise InvalidRequest(f"id must be text, not {truncated_repr(identifier)}")
     return identifier
 
 
@@ -158,12 +162,12 @@ def _wanted(body: Mapping[str, Any]) -> list[str]:
     """Returns the names of the outputs that are asked for; none stands for all."""
     outputs = body.get("outputs", [])
     if not isinstance(outputs, list):
-        raise InvalidRequest(f'outputs must be a list of {{"name": …}}, not {shown(outputs)}')
+        raise InvalidRequest(f'outputs must be a list of {{"name": …}}, not {truncated_repr(outputs)}')
     names: list[Any] = [output.get("name") if isinstance(output, Mapping) else None for output in outputs]
     for name in names:
         if not isinstance(name, str) or name not in OUTPUTS:
-            near = near_names(name, OUTPUTS) if isinstance(name, str) else ""
-            raise InvalidRequest(f"{shown(name)} is not an output{near} (outputs are {', '.join(OUTPUTS)})")
+            near = suggestions(name, OUTPUTS) if isinstance(name, str) else ""
+            raise InvalidRequest(f"{truncated_repr(name)} is not an output{near} (outputs are {', '.join(OUTPUTS)})")
     return names
 
 
@@ -295,7 +299,7 @@ def _check_members(body: Mapping[str, Any], members: Sequence[str]) -> None:
     for name in body:
         if name not in members:
             raise InvalidRequest(
-                f"{shown(name)} does not belong beside '{members[0]}'{near_names(name, members)} "
+                f"{truncated_repr(name)} does not belong beside '{members[0]}'{suggestions(name, members)} "
                 f"(it may have {', '.join(members[1:])})"
             )
 
@@ -303,7 +307,7 @@ def _check_members(body: Mapping[str, Any], members: Sequence[str]) -> None:
 def _parameters(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     parameters = holder.get("parameters", {})
     if not isinstance(parameters, Mapping):
-        raise InvalidRequest(f"parameters must be an object of options, not {shown(parameters)}")
+        raise InvalidRequest(f"parameters must be an object of options, not {truncated_repr(parameters)}")
     return parameters
 
 

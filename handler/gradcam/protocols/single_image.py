@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gradcam import options
-from gradcam.errors import InvalidOption, InvalidRequest, RequestError, shown
-from gradcam.message import Explanation, Message, Prediction, Reply, Request, Result
+from gradcam.errors import InvalidOption, InvalidRequest, RequestError, truncated_repr
+from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Encoding
 
 JSON = "application/json"
@@ -23,7 +23,7 @@ PICTURE_FIELDS = ("data", "body", "image")
 # ----------------------------------------------------------------------------- request
 
 
-def read(fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: str) -> Message:
+def read(fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: str) -> RequestGroup:
     """Reads a message of one picture.
 
     Args:
@@ -38,11 +38,11 @@ def read(fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: str) ->
     asked = request(fields, defaults, accept=encoding(accept))
     if asked.accept and asked.options.targets is None and asked.options.explain == 0:
         raise InvalidOption("explain: 0 leaves nothing to draw, but 'Accept' asks for a picture; ask for JSON")
-    return Message([asked], reply)
+    return RequestGroup([asked], reply)
 
 
 def request(
-    fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: Encoding | None = None, companions: int = 1
+    fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: Encoding | None = None, images_in_request: int = 1
 ) -> Request:
     """Reads a picture and its options.
 
@@ -56,7 +56,7 @@ def request(
             'or as JSON {"image": "<base64>"}'
         )
     given = {name: value for name, value in fields.items() if name not in PICTURE_FIELDS}
-    return Request(found, options.read(given, defaults), accept, companions)
+    return Request(found, options.read(given, defaults), accept, images_in_request)
 
 
 def picture(value: Any) -> bytes:
@@ -70,7 +70,7 @@ def picture(value: Any) -> bytes:
     if isinstance(value, Mapping) and isinstance(value.get("b64"), str):
         value = value["b64"]
     if not isinstance(value, str):
-        raise InvalidRequest(f"the picture must be bytes, or base64 in a JSON string, not {shown(value)}")
+        raise InvalidRequest(f"the picture must be bytes, or base64 in a JSON string, not {truncated_repr(value)}")
     value = value.strip()
     encoded = re.sub(r"\s+", "", value.partition(",")[2] if value.startswith("data:") else value)
     try:

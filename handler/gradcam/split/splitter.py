@@ -36,7 +36,7 @@ class SplitError(ValueError):
 
 
 @dataclass(frozen=True)
-class Features:
+class CutActivations:
     """The values at the cut, of a batch of B images."""
 
     activations: Tensor
@@ -44,13 +44,13 @@ class Features:
     others: tuple[Tensor, ...]
     """What else the head needs, a tensor (B, …) each."""
 
-    def float(self) -> Features:
+    def float(self) -> CutActivations:
         """Returns the values in float32, whatever the trunk ran in."""
-        return Features(self.activations.float(), tuple(_float(other) for other in self.others))
+        return CutActivations(self.activations.float(), tuple(_float(other) for other in self.others))
 
-    def rows(self, indices: Tensor) -> Features:
+    def rows(self, indices: Tensor) -> CutActivations:
         """Returns a copy of the rows `indices` (N,), which autograd may enter where it may not enter these."""
-        return Features(
+        return CutActivations(
             self.activations.index_select(0, indices),  # (B, …) → (N, …)
             tuple(other.index_select(0, indices) for other in self.others),
         )
@@ -63,44 +63,44 @@ class Split:
     layer: str
     trunk: Trunk
     head: nn.Module
-    way: Literal["fx", "hook"]
+    method: Literal["fx", "hook"]
     layout: Layout
     """Of the layer's output."""
-    pair_bytes: int
+    replay_bytes: int
     """Memory that the replay of one (image, class) pair with gradients takes, as measured."""
     engine: str = "eager"
     """What runs the trunk."""
 
-    def features(self, images: Tensor) -> Features:
+    def features(self, images: Tensor) -> CutActivations:
         """Runs the trunk on images (B, 3, H, W)."""
         activations, *others = self.trunk(images)
-        return Features(activations, tuple(others))
+        return CutActivations(activations, tuple(others))
 
-    def logits(self, features: Features) -> Tensor:
+    def logits(self, features: CutActivations) -> Tensor:
         """Runs the head; returns (B, K)."""
         # Cloned, because the head may work in place: on a leaf it must not, and the activations are still needed.
         logits: Tensor = self.head(features.activations.clone(), *(other.clone() for other in features.others))
         return logits
 
-    def activations(self, features: Features) -> Tensor:
+    def activations(self, features: CutActivations) -> Tensor:
         """Returns the activations of N rows as (N, C, h, w)."""
         return self.layout.to_grid(features.activations)
 
-    def gradients(self, features: Features, score: Callable[[Tensor], Tensor]) -> Tensor:
+    def gradients(self, features: CutActivations, score: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns the gradient of each row's score with respect to that row's activations.
 
         Rows do not mix in a network in eval mode, so the gradient of the sum of the N scores holds them all
         (Selvaraju et al. 2017, the derivative in eq. 1). Gradients must be enabled.
 
         Args:
-            features: N rows that are not inference tensors, as `Features.rows` returns them.
+            features: N rows that are not inference tensors, as `CutActivations.rows` returns them.
             score: takes the logits (N, K) to the scores (N,).
 
         Returns:
             (N, C, h, w).
         """
         leaf = features.activations.detach().requires_grad_()
-        logits = self.logits(Features(leaf, features.others))  # (N, K)
+        logits = self.logits(CutActivations(leaf, features.others))  # (N, K)
         (gradients,) = torch.autograd.grad(score(logits).sum(), leaf)
         return self.layout.to_grid(gradients)
 
@@ -125,14 +125,14 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
         layout = _layout(network.get_submodule(layer), activations, layer, input_size)
         try:
             trunk, head = _cut_with_fx(network, layer, images)
-            way: Literal["fx", "hook"] = "fx"
+            method: Literal["fx", "hook"] = "fx"
         except Untraceable as reason:
             logger.info("%s is cut with hooks: %s", layer, reason)
             trunk, head = _UpTo(network, layer), _From(network, layer)
-            way = "hook"
-        parts = Split(layer, trunk, head, way, layout, pair_bytes=0)
+            method = "hook"
+        parts = Split(layer, trunk, head, method, layout, replay_bytes=0)
         _prove(parts, images, activations, logits)
-        return replace(parts, pair_bytes=_pair_bytes(parts, images[:1]))
+        return replace(parts, replay_bytes=_pair_bytes(parts, images[:1]))
 
 
 def _observe(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:

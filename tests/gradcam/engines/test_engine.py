@@ -15,7 +15,7 @@ from torch.nn import functional
 from gradcam.engines import engine as engines
 from gradcam.engines.engine import EngineError
 from gradcam.explain import cam
-from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network import architecture as network
 from gradcam.settings import Engine, Precision
 from gradcam.split.splitter import Split, random_images, split
@@ -66,7 +66,7 @@ def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
     """Returns logits and the maps of two classes an image."""
     with torch.inference_mode():
         features = parts.features(images).float()
-        forward = Pass(parts, images, features, parts.logits(features))
+        forward = ForwardPass(parts, images, features, parts.logits(features))
     pairs = [Pair(row, target, "gradcam") for row in range(len(images)) for target in (1, 7)]
     maps, _ = Explainer(2**30).maps(forward, pairs, float("inf"))
     return forward.logits, maps

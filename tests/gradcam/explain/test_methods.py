@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradcam.explain import cam
-from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network import architecture as network
 from gradcam.split.splitter import split
 from tests.support import oracles
@@ -38,25 +38,25 @@ def images() -> Tensor:
     return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
 
 
-def run(model: nn.Module, images: Tensor, layer: str = LAYER) -> Pass:
+def run(model: nn.Module, images: Tensor, layer: str = LAYER) -> ForwardPass:
     parts = split(model, layer, (images.shape[2], images.shape[3]))
     with torch.inference_mode():
         features = parts.features(images)
-        return Pass(parts, images, features, parts.logits(features))
+        return ForwardPass(parts, images, features, parts.logits(features))
 
 
 @pytest.fixture(scope="module")
-def forward(model: nn.Module, images: Tensor) -> Pass:
+def forward(model: nn.Module, images: Tensor) -> ForwardPass:
     return run(model, images)
 
 
-def explain(forward: Pass, *pairs: Pair, max_replay_bytes: int = LARGE) -> Tensor:
+def explain(forward: ForwardPass, *pairs: Pair, max_replay_bytes: int = LARGE) -> Tensor:
     maps, late = Explainer(max_replay_bytes).maps(forward, pairs, ALL_TIME)
     assert not late
     return maps
 
 
-def by_targets(forward: Pass, method: str) -> Tensor:
+def by_targets(forward: ForwardPass, method: str) -> Tensor:
     return explain(forward, *(Pair(row, target, method) for row, target in enumerate(TARGETS)))
 
 
@@ -80,7 +80,7 @@ PEERS = {
 
 
 @pytest.mark.parametrize("method", PEERS)
-def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tensor, forward: Pass) -> None:
+def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     ours = by_targets(forward, method)
     assert ours.amax(dim=(1, 2)).gt(0).all(), "two maps that are all 0 would be equal"
     taught = oracles.copy.deepcopy(model).requires_grad_(True)
@@ -94,7 +94,7 @@ def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tenso
         np.testing.assert_allclose(stretched(ours), theirs, atol=2e-4)
 
 
-def test_finercam_is_pytorch_grad_cams(model: nn.Module, images: Tensor, forward: Pass) -> None:
+def test_finercam_is_pytorch_grad_cams(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     taught = oracles.copy.deepcopy(model).requires_grad_(True)
     for row, target in enumerate(TARGETS):
         peer = pytorch_grad_cam.FinerCAM(taught, [taught.get_submodule(LAYER)])
@@ -115,7 +115,7 @@ def observed(model: nn.Module, images: Tensor) -> oracles.Observed:
     return oracles.tutorial(model, LAYER, images, list(TARGETS))
 
 
-def test_gradcam_plus_plus_is_the_papers(forward: Pass, observed: oracles.Observed) -> None:
+def test_gradcam_plus_plus_is_the_papers(forward: ForwardPass, observed: oracles.Observed) -> None:
     """A loop over rows, channels and positions, as equations 7 and 19 are written."""
     activations, gradients = observed.activations.double().numpy(), observed.gradients.double().numpy()
     heat = np.zeros((2, *activations.shape[2:]))
@@ -131,13 +131,15 @@ def test_gradcam_plus_plus_is_the_papers(forward: Pass, observed: oracles.Observ
     )
 
 
-def test_counterfactual_is_grad_cam_of_the_negative(forward: Pass, observed: oracles.Observed) -> None:
+def test_counterfactual_is_grad_cam_of_the_negative(forward: ForwardPass, observed: oracles.Observed) -> None:
     torch.testing.assert_close(
         by_targets(forward, "counterfactual"), normalized(-observed.weighted_sum), rtol=1e-4, atol=1e-4
     )
 
 
-def test_ablationcam_runs_the_network_without_each_channel(model: nn.Module, images: Tensor, forward: Pass) -> None:
+def test_ablationcam_runs_the_network_without_each_channel(
+    model: nn.Module, images: Tensor, forward: ForwardPass
+) -> None:
     outputs: list[Tensor] = []
     channels = 512
     with torch.no_grad():
@@ -161,7 +163,7 @@ def test_ablationcam_runs_the_network_without_each_channel(model: nn.Module, ima
     torch.testing.assert_close(by_targets(forward, "ablationcam"), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_scorecam_runs_the_network_on_each_masked_image(model: nn.Module, images: Tensor, forward: Pass) -> None:
+def test_scorecam_runs_the_network_on_each_masked_image(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     """One channel after the other, as sections 3.1 and 3.2 of the paper describe it."""
     activations = forward.features.activations.clone()
     weights = torch.zeros(2, 512)
@@ -245,7 +247,7 @@ TARGETS_OF_4 = (1, 3)
 
 
 @pytest.mark.parametrize("max_replay_bytes", [1, 3 * 2**20, LARGE])
-def test_pairs_of_all_methods_together_are_those_of_each_alone(forward: Pass, max_replay_bytes: int) -> None:
+def test_pairs_of_all_methods_together_are_those_of_each_alone(forward: ForwardPass, max_replay_bytes: int) -> None:
     methods: Sequence[str] = [name for name in cam.METHODS if name != "scorecam"]
     pairs = [Pair(i % 2, (i * 3) % CLASSES, name) for i, name in enumerate([*methods, *methods])]
     together = explain(forward, *pairs, max_replay_bytes=max_replay_bytes)
@@ -253,10 +255,10 @@ def test_pairs_of_all_methods_together_are_those_of_each_alone(forward: Pass, ma
         torch.testing.assert_close(heatmap, explain(forward, pair)[0], rtol=1e-3, atol=1e-4, msg=str(pair))
 
 
-def test_a_chunk_stays_within_the_budget(forward: Pass) -> None:
+def test_a_chunk_stays_within_the_budget(forward: ForwardPass) -> None:
     sizes: list[int] = []
     hook = forward.split.head.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    budget = 5 * forward.split.pair_bytes + 1
+    budget = 5 * forward.split.replay_bytes + 1
     explain(forward, *(Pair(0, target, "gradcam") for target in range(CLASSES)), max_replay_bytes=budget)
     explain(forward, Pair(0, 1, "ablationcam"), Pair(0, 2, "ablationcam"), max_replay_bytes=budget)
     hook.remove()
@@ -264,10 +266,10 @@ def test_a_chunk_stays_within_the_budget(forward: Pass) -> None:
     assert sizes == [5, 5, *[5] * 102, 2]
 
 
-def test_pairs_that_time_runs_out_for_are_named(forward: Pass) -> None:
+def test_pairs_that_time_runs_out_for_are_named(forward: ForwardPass) -> None:
     pairs = [Pair(0, 1, "scorecam"), Pair(0, 2, "gradcam"), Pair(1, 3, "ablationcam"), Pair(1, 4, "gradcam")]
 
-    maps, late = Explainer(2 * forward.split.pair_bytes).maps(forward, pairs, deadline=0.0)
+    maps, late = Explainer(2 * forward.split.replay_bytes).maps(forward, pairs, deadline=0.0)
 
     # What fits into one replay is always done.
     assert sorted(late) == [0, 2]
@@ -285,7 +287,7 @@ def test_fused_maps_are_the_mean_at_the_finest_resolution() -> None:
 # ----------------------------------------------------------------------------- sanity
 
 
-def test_maps_change_when_the_network_forgets(model: nn.Module, images: Tensor, forward: Pass) -> None:
+def test_maps_change_when_the_network_forgets(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     """Adebayo et al. 2018, cascading randomisation: from the classifier down, each layer's weights are drawn anew."""
     before = by_targets(forward, "gradcam")
     forgetful = oracles.copy.deepcopy(model)
@@ -360,7 +362,7 @@ def test_maps_of_extreme_numbers_are_maps(method: str, scale: float) -> None:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
 def test_a_trunk_of_lower_precision_gives_nearly_the_same_maps(
-    model: nn.Module, images: Tensor, forward: Pass, precision: torch.dtype, tolerance: float
+    model: nn.Module, images: Tensor, forward: ForwardPass, precision: torch.dtype, tolerance: float
 ) -> None:
     with torch.inference_mode(), torch.autocast("cpu", precision):
         low = forward.split.features(images)
@@ -384,7 +386,7 @@ def test_the_same_request_twice_is_the_same_to_the_bit(model: nn.Module, images:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
-def test_a_gpu_gives_the_cpus_maps(model: nn.Module, images: Tensor, forward: Pass, method: str) -> None:
+def test_a_gpu_gives_the_cpus_maps(model: nn.Module, images: Tensor, forward: ForwardPass, method: str) -> None:
     """Within 0.01: convolutions may run in TF32 there."""
     on_gpu = run(oracles.copy.deepcopy(model).cuda(), images.cuda())
     torch.testing.assert_close(by_targets(on_gpu, method), by_targets(forward, method), rtol=0, atol=0.01)

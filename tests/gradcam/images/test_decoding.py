@@ -26,7 +26,7 @@ from torchvision.transforms import InterpolationMode
 
 from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImage, UnsupportedImage
 from gradcam.images import decoding as images
-from gradcam.images.decoding import Region, View
+from gradcam.images.decoding import CropGeometry, Region
 from gradcam.settings import Settings
 from tests.support import hostile
 
@@ -690,7 +690,7 @@ def test_a_picture_that_takes_too_much_memory() -> None:
     ids=["jpeg", "webp", "tiff", "png"],
 )
 def test_a_picture_of_the_most_pixels_has_the_memory_it_needs(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "SPARE_BYTES", 2**20)
+    monkeypatch.setattr(images, "HEADROOM_BYTES", 2**20)
     assert decoded(data, dataclasses.replace(SETTINGS, max_image_pixels=9_000_000)).shape == (3000, 3000, 3)
 
 
@@ -713,7 +713,7 @@ def torchvision_input(image: Image.Image, settings: Settings) -> Tensor:
 
 
 def our_input(image: Image.Image, settings: Settings) -> Tensor:
-    return images.model_input(image, View.of(image.width, image.height, settings), settings.decoding)
+    return images.model_input(image, CropGeometry.of(image.width, image.height, settings), settings.decoding)
 
 
 SIZES = [
@@ -820,7 +820,7 @@ def test_large_jpegs_are_read_at_a_reduced_scale(
     assert (picture.width, picture.height) == sent
     assert picture.image.size == read
     exact = our_input(images.decode(jpeg(*sent), settings).image, SETTINGS)
-    view = View.of(*sent, dataclasses.replace(settings, transform="squash"))
+    view = CropGeometry.of(*sent, dataclasses.replace(settings, transform="squash"))
     ours = images.model_input(picture.image, view, "fast")
     assert (ours.int() - exact.int()).abs().max() <= 3
 
@@ -863,14 +863,14 @@ def test_what_is_not_reduced(data: bytes) -> None:
     ids=str,
 )
 def test_region(size: tuple[int, int], settings: Settings, region: tuple[int, int, int, int]) -> None:
-    assert View.of(*size, settings).region == Region(*region)
+    assert CropGeometry.of(*size, settings).region == Region(*region)
 
 
 def test_region_is_never_empty_and_never_outside() -> None:
     sides = [1, 2, 3, 5, 8, 13, 224, 256, 257, 999, 20_000]
     for width in sides:
         for height in sides:
-            region = View.of(width, height, CROP).region
+            region = CropGeometry.of(width, height, CROP).region
             assert 0 <= region.left < region.right <= width, (width, height)
             assert 0 <= region.top < region.bottom <= height, (width, height)
 
@@ -878,7 +878,7 @@ def test_region_is_never_empty_and_never_outside() -> None:
 def test_region_shows_what_the_input_shows() -> None:
     """Outside of the region a picture may change as it likes: but for the filter's reach, the input stays."""
     image = noise(600, 900)
-    region = View.of(900, 600, CROP).region
+    region = CropGeometry.of(900, 600, CROP).region
     inside = np.zeros_like(image)
     inside[region.top : region.bottom, region.left : region.right] = image[
         region.top : region.bottom, region.left : region.right

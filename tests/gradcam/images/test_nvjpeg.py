@@ -28,7 +28,7 @@ from gradcam import pipeline as pipeline_module
 from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
 from gradcam.images import decoding as images
 from gradcam.images import nvjpeg
-from gradcam.images.decoding import Seen, View
+from gradcam.images.decoding import CropGeometry, PreparedInput
 from gradcam.images.jpeg import plain
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Request, Result
@@ -94,14 +94,14 @@ def decoder_on(device: str, **changes: Any) -> Decoder:
     return decoder
 
 
-def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[View, Tensor]:
+def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[CropGeometry, Tensor]:
     """What Pillow makes of a picture, at full scale and to the pixel."""
     picture = images.decode(data, settings, whole=True)
-    view = View.of(picture.width, picture.height, settings)
+    view = CropGeometry.of(picture.width, picture.height, settings)
     return view, images.model_input(picture.image, view, "exact")
 
 
-def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, Seen]:
+def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, PreparedInput]:
     return decoder.decode(pictures, math.inf)
 
 
@@ -270,7 +270,7 @@ LEFT = {
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     data = LEFT[name]
-    assert (images.plain_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
+    assert (images.baseline_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
     assert ORDINARY not in LEFT.values()
     assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
@@ -315,7 +315,7 @@ def broken() -> bytes:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_broken_one_harms_no_other(device: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert images.plain_jpeg(broken(), SETTINGS) is not None
+    assert images.baseline_jpeg(broken(), SETTINGS) is not None
     sent = {row: broken() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
     seen = decoded(decoder_on(device), sent)
     assert sorted(seen) == [0, 2]
@@ -444,7 +444,7 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
     by_pillow: list[bytes] = []
     decode = images.decode
 
-    def noted(data: bytes, settings: Settings, *, whole: bool) -> images.Picture:
+    def noted(data: bytes, settings: Settings, *, whole: bool) -> images.DecodedImage:
         by_pillow.append(data)
         return decode(data, settings, whole=whole)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gradcam.engines import engine as engines
-from gradcam.explain.explainer import Explainer, Pair, Pass
+from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network import architecture as network
 from gradcam.split.splitter import random_images, split
 
@@ -103,14 +103,14 @@ def test_default_layer_is_explained_as_by_autograd(
     assert layer == OTHER_THAN_LAST_CONVOLUTION.get(architecture, convolutions[-1])
 
     cut = split(model, layer, (side, side))
-    assert cut.way == "fx"
+    assert cut.method == "fx"
     with caplog.at_level(logging.INFO):
         parts = engines.accelerate(cut, "eager", "float32", random_images(model, (side, side), 2))
     assert "not eager" not in caplog.text
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         features = parts.features(images)
-        forward = Pass(parts, images, features, parts.logits(features))
+        forward = ForwardPass(parts, images, features, parts.logits(features))
     targets = torch.tensor([3, 5])
     speaks_for, speaks_against = (
         Explainer(max_replay_bytes=2**28).maps(forward, [Pair(0, 3, method), Pair(1, 5, method)], math.inf)[0]

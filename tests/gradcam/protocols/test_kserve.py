@@ -12,7 +12,7 @@ import pytest
 
 from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnknownName
 from gradcam.images.decoding import Region
-from gradcam.message import Explanation, Message, Prediction, Reply, Request, Result
+from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Options
 from gradcam.protocols import dispatch as wire
 from gradcam.protocols.kserve import Model
@@ -24,7 +24,7 @@ HTTP = {"Content-Type": "application/json"}  # it always has headers, gRPC has n
 NO_LIMIT = 10**9
 
 
-def parse(body: Any, headers: dict[str, Any] | None = None) -> Message:
+def parse(body: Any, headers: dict[str, Any] | None = None) -> RequestGroup:
     return wire.parse({"body": body}, HTTP | (headers or {}), MOST, Model("hats", "2.0"))
 
 
@@ -74,7 +74,7 @@ def cats(request: Request) -> Result:
 def test_v1_has_several_pictures() -> None:
     body = {"instances": [{"image": {"b64": BASE64[0]}}, {"data": BASE64[1]}, BASE64[2]]}
 
-    assert requests(body) == [Request(picture, Options(), companions=3) for picture in PICTURES]
+    assert requests(body) == [Request(picture, Options(), images_in_request=3) for picture in PICTURES]
 
 
 def test_v1_options_are_the_instances_or_for_all() -> None:
@@ -172,7 +172,7 @@ def test_v1_instances_that_are_no_picture(instance: Any) -> None:
     bad, good = parse({"instances": [instance, BASE64[1]]}).requests
     assert isinstance(bad, RequestError)
     assert bad.code == "invalid_request"
-    assert good == Request(PICTURES[1], Options(), companions=2)
+    assert good == Request(PICTURES[1], Options(), images_in_request=2)
 
 
 # ----------------------------------------------------------------------------- V2
@@ -188,7 +188,7 @@ def outputs(said: Any) -> dict[str, Any]:
 
 
 def test_v2_has_a_tensor_of_pictures() -> None:
-    expected = [Request(picture, Options(topk=2), companions=3) for picture in PICTURES]
+    expected = [Request(picture, Options(topk=2), images_in_request=3) for picture in PICTURES]
 
     assert requests(infer(*BASE64, parameters={"topk": 2})) == expected
     assert requests(infer(*([data] for data in BASE64), shape=[3, 1]), {"Gradcam-Topk": "2"}) == expected
@@ -347,7 +347,7 @@ def test_v2_in_binary_is_refused_by_name() -> None:
 GRPC = {"body": {"content-type": "application/json"}}
 
 
-def call(*tensors: Any) -> Message:
+def call(*tensors: Any) -> RequestGroup:
     body = {"id": "", "model_name": "hats", "inputs": list(tensors)}
     return wire.parse({"body": body}, GRPC, MOST, Model("hats", "2.0"))
 
@@ -364,7 +364,7 @@ def test_model_infer_answers_in_tensors() -> None:
     tensor = infer(*BASE64[:2])["inputs"][0]
     message = call(tensor)
     first, second = message.requests
-    assert [first, second] == [Request(picture, Options(), companions=2) for picture in PICTURES[:2]]
+    assert [first, second] == [Request(picture, Options(), images_in_request=2) for picture in PICTURES[:2]]
     assert isinstance(first, Request)
 
     named = tensors_of(wire.render(message, [hats(first), UNKNOWN], NO_LIMIT))
@@ -455,5 +455,6 @@ def test_companions_do_not_change_what_is_asked() -> None:
     alone = parse({"image": BASE64[0], "topk": 3}).requests[0]
     assert isinstance(alone, Request)
     assert (
-        requests({"instances": [{"image": BASE64[0], "topk": 3}] * 2}) == [dataclasses.replace(alone, companions=2)] * 2
+        requests({"instances": [{"image": BASE64[0], "topk": 3}] * 2})
+        == [dataclasses.replace(alone, images_in_request=2)] * 2
     )

@@ -19,8 +19,8 @@ from PIL import Image
 from gradcam.errors import RequestError, UndecodableImage
 from gradcam.images import decoding as images
 from gradcam.images.decoding import Region
-from gradcam.message import Explanation, Message, Prediction, Request, Result
-from gradcam.options import READERS, Options
+from gradcam.message import Explanation, Prediction, Request, RequestGroup, Result
+from gradcam.options import PARSERS, Options
 from gradcam.protocols import dispatch as wire
 from gradcam.protocols.kserve import Model
 from gradcam.settings import Settings
@@ -38,7 +38,7 @@ def bounded(examples: int) -> settings:
     return settings(max_examples=examples, derandomize=True, deadline=None, database=None)
 
 
-def parse(row: dict[str, Any], headers: dict[str, Any]) -> Message:
+def parse(row: dict[str, Any], headers: dict[str, Any]) -> RequestGroup:
     """Reads what came over HTTP, which always has some header."""
     return wire.parse(row, {"Host": "localhost", **headers}, MOST, Model("hats", "2.0"))
 
@@ -46,7 +46,7 @@ def parse(row: dict[str, Any], headers: dict[str, Any]) -> Message:
 # ----------------------------------------------------------------------------- anything at all
 
 texts = st.text(st.characters(), max_size=20)  # lone surrogates and controls too, as JSON has them
-names = st.sampled_from([*READERS, "image", "data", "body", "b64", "name", "shape", "datatype", "parameters", "id"])
+names = st.sampled_from([*PARSERS, "image", "data", "body", "b64", "name", "shape", "datatype", "parameters", "id"])
 keys = names | texts
 # As many digits as Python reads, and so as JSON may have.
 huge = st.integers(1, 4000).map(lambda digits: 10**digits)
@@ -65,7 +65,7 @@ documents = st.recursive(
     scalars | deep, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
 )
 
-instances = st.fixed_dictionaries({"image": st.just(BASE64) | documents}, optional=dict.fromkeys(READERS, documents))
+instances = st.fixed_dictionaries({"image": st.just(BASE64) | documents}, optional=dict.fromkeys(PARSERS, documents))
 v1 = st.fixed_dictionaries(
     {"instances": st.lists(instances | documents, max_size=MOST + 1) | documents},
     optional={"parameters": st.dictionaries(keys, scalars, max_size=3) | documents, "inputs": documents},
@@ -99,7 +99,7 @@ header_names = st.sampled_from(
         "explain",
         "Inference-Header-Content-Length",
         "Gradcam-",
-        *map("GRADCAM-{}".format, READERS),
+        *map("GRADCAM-{}".format, PARSERS),
     ]
 )
 header_values = texts | st.sampled_from(["image/png", "application/json", "true", "*/*;q=0.1, image/*;q=2", "q=;;,"])
@@ -124,7 +124,7 @@ def check_error(said: Any) -> None:
     assert not hostile.LEAK.search(said["message"])
 
 
-def check_replies(message: Message) -> None:
+def check_replies(message: RequestGroup) -> None:
     """Checks the reply where no picture can be decoded, and where those can that were found."""
     assert all(isinstance(request, Request | RequestError) for request in message.requests)
     assert 0 < len(message.requests) <= MOST
@@ -210,7 +210,7 @@ PLACES = {
 }
 
 
-def deeper(frames: int, row: dict[str, Any]) -> Message:
+def deeper(frames: int, row: dict[str, Any]) -> RequestGroup:
     """Parses from further down the stack: TorchServe reads the JSON before it calls the handler."""
     return deeper(frames - 1, row) if frames else parse(row, {})
 
@@ -352,7 +352,7 @@ def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
 
 def check_decoding(data: bytes) -> None:
     outcome = decoded_or_refused(data)
-    plain = images.plain_jpeg(data, SMALL)
+    plain = images.baseline_jpeg(data, SMALL)
     if plain is not None and isinstance(outcome, Image.Image):
         assert (plain.width, plain.height) == outcome.size
     if isinstance(outcome, RequestError):

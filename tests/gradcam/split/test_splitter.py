@@ -536,7 +536,7 @@ def test_control_flow_that_depends_on_the_image_is_cut_with_hooks() -> None:
     for forward, way in ((straight, "fx"), (branching, "hook")):
         model = toy(forward)
         parts = split(model, "layer", TOY_SIZE)
-        assert parts.way == way
+        assert parts.method == way
         with torch.inference_mode():
             features = parts.features(images)
             logits = parts.logits(features)
