@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from tools.server.capacity import Capacity
+from tools.server.capacity import WorkerPlan
 
 APP = Path(__file__).parent
 STOP_TIMEOUT = 10.0
@@ -24,7 +24,7 @@ RESTART_PAUSE = 5.0
 
 def environment() -> dict[str, str]:
     """Returns the environment with workers and threads that fit what the container may use, where it names none."""
-    capacity = Capacity.of_machine()
+    capacity = WorkerPlan.of_machine()
     return {
         "TS_DEFAULT_WORKERS_PER_MODEL": str(capacity.workers),
         "OMP_NUM_THREADS": str(capacity.threads),

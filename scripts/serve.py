@@ -14,7 +14,7 @@ The same life cycle for other programs: a server is ready inside the block, and 
 
 import sys
 
-from tools.server.server import main
+from tools.server.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,10 @@ from tools.archive.weights import WeightsUnavailable
 from tools.client import client as predict
 from tools.client.client import Options, Service
 from tools.paths import ROOT
-from tools.server.server import Server, ServerError, free_port, handle_signals
+from tools.server.errors import ServerError
+from tools.server.port_check import free_port
+from tools.server.server import Server
+from tools.server.signals import handle_signals
 
 PHOTOGRAPH = ROOT / "examples" / "chelsea.jpg"
 OVERLAYS = ROOT / "build" / "demo"

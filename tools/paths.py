@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HANDLER = ROOT / "handler"
-MODEL_STORE = ROOT / "model_store"
+BUILD = ROOT / "build"
+CONFIG_PROPERTIES = ROOT / "config.properties"
+DOCKERFILE = ROOT / "Dockerfile"
+DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 EXAMPLE_IMAGE = EXAMPLES / "chelsea.jpg"
-DOCS = ROOT / "docs"
-BUILD = ROOT / "build"
+HANDLER = ROOT / "handler"
+LENS_STATIC = ROOT / "lens" / "static"
+METRICS_YAML = ROOT / "metrics.yaml"
+MODEL_STORE = ROOT / "model_store"
+REQUIREMENTS = ROOT / "requirements"

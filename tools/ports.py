@@ -1,4 +1,8 @@
-"""Default ports, defined once; `config.properties` and the Kubernetes manifests repeat them, and a test compares."""
+"""Default host and ports, defined once.
+
+`config.properties`, the files in `docker/`, and the Kubernetes manifests repeat them; a test compares.
+Standard library only: the serving image and the health check use this module, too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ METRICS = INFERENCE + 2
 GRPC_INFERENCE = INFERENCE + 3
 GRPC_MANAGEMENT = INFERENCE + 4
 LENS = 8090
+
+# What a server uses its ports for: the inference port and the four after it.
+PURPOSES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 
 INFERENCE_URL = f"http://{HOST}:{INFERENCE}"
 MANAGEMENT_URL = f"http://{HOST}:{MANAGEMENT}"

@@ -14,7 +14,8 @@ from tests.support.lens_page import Lens
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.lens import runner as open_lens
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HERE = Path(__file__).parent

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.support.lens_page import EXAMPLES, Lens
 from tools.lens import runner as open_lens
-from tools.server.server import command_line, free_port
+from tools.server.port_check import free_port
+from tools.server.processes import command_line
 
 CHELSEA = EXAMPLES / "chelsea.jpg"
 PICTURES = 50

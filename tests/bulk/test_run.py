@@ -32,7 +32,7 @@ from gradcam.options import Options
 from gradcam_handler import GradCAMHandler
 from tests.support import oracles
 from tools.bulk import worker as explain_worker
-from tools.server.server import command_line
+from tools.server.processes import command_line
 
 COMMAND = ROOT / "scripts" / "explain_dataset.py"
 ACTOR = "ray::MapWorker(MapBatches(Explainer))"

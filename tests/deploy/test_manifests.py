@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from lens.settings import Settings as LensSettings
 from tests.support.manifests import COMPONENTS, KUBERNETES, Document, only, pod_of, render, server_of
 from tools.paths import ROOT
-from tools.server.capacity import Capacity
+from tools.server.capacity import WorkerPlan
 
 CRD = ROOT.parent / "shared" / "data" / "kserve-inferenceservice-crd.yaml"
 CUSTOM = {"InferenceService", "ServingRuntime", "ServiceMonitor"}
@@ -148,8 +148,8 @@ def test_workers_and_threads_are_left_to_the_image(documents: list[Document]) ->
     assert not {"OMP_NUM_THREADS", "TS_DEFAULT_WORKERS_PER_MODEL"} & environment(container).keys()
     limits = container["resources"]["limits"]
     assert limits["memory"].endswith("Gi")
-    capacity = Capacity.of(int(limits["cpu"]), int(limits["memory"][:-2]) * 2**30, int(limits.get("nvidia.com/gpu", 0)))
-    assert capacity == (Capacity(1, 4) if "nvidia.com/gpu" in limits else Capacity(2, 1))
+    plan = WorkerPlan.of(int(limits["cpu"]), int(limits["memory"][:-2]) * 2**30, int(limits.get("nvidia.com/gpu", 0)))
+    assert capacity == (WorkerPlan(1, 4) if "nvidia.com/gpu" in limits else WorkerPlan(2, 1))
 
 
 def test_the_images_are_targets_of_the_dockerfile(documents: list[Document]) -> None:

@@ -19,7 +19,8 @@ from tests.support.grpc_client import GrpcClient, compile_stubs
 from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model, rewritten
 from tools.archive import build as build_mar
 from tools.archive.build import Build
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 IMAGENET: tuple[str, ...] = tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 

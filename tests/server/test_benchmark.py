@@ -20,7 +20,8 @@ from tools.benchmarks import servers as benchmark
 from tools.benchmarks import systems as contestants
 from tools.benchmarks.servers import USUAL_SIZE, Case, Client
 from tools.benchmarks.systems import GRADCAM, PEERS, TWO_HOOKS, Contestant
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 HANDLERS = {TWO_HOOKS.name: "two_hooks.py", GRADCAM.name: "pytorch_grad_cam_handler.py"}
 PEER = Contestant("peer")

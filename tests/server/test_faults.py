@@ -24,7 +24,9 @@ from tools.load.scenarios import (
     worker_killed,
 )
 from tools.load.traffic import BROKEN, CLIENTS, NOT_CONNECTED, Traffic
-from tools.server.server import Server, free_port, poll
+from tools.server.port_check import free_port
+from tools.server.processes import wait_until
+from tools.server.server import Server
 
 SECONDS = 2.0
 BATCH = 8
@@ -104,7 +106,7 @@ def test_clients_gone(service: Service) -> None:
 
 def test_no_answer_is_another_requests(service: Service) -> None:
     with service.traffic() as traffic:
-        assert poll(lambda: kinds(traffic) >= ANSWERED and len(traffic.outcomes) >= 60, timeout=60)
+        assert wait_until(lambda: kinds(traffic) >= ANSWERED and len(traffic.outcomes) >= 60, timeout=60)
 
     assert kinds(traffic) == ANSWERED
     assert all(outcome.good for outcome in traffic.outcomes)
@@ -114,7 +116,7 @@ def test_another_requests_answer_would_be_seen(service: Service) -> None:
     others = [*service.answers[1:], service.answers[0]]
 
     with Traffic(service.url, service.questions, others, clients=4) as traffic:
-        assert poll(lambda: len(traffic.outcomes) >= 20, timeout=60)
+        assert wait_until(lambda: len(traffic.outcomes) >= 20, timeout=60)
 
     assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
 

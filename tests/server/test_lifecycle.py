@@ -25,8 +25,10 @@ import yaml
 from tests.support.own_network import OwnNetwork
 from tests.support.served import Model, check, encoded, rewritten, sample
 from tools.paths import ROOT
-from tools.server import server as serve
-from tools.server.server import Server, ServerError, free_port
+from tools.server import launch, logs
+from tools.server.errors import ServerError
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 PIXELS = sample(41)
 PICTURE = encoded(PIXELS)
@@ -89,7 +91,7 @@ def test_two_servers_know_nothing_of_each_other(
         own = Model(second, "own", own_network.network, own_network.labels)
         (worker,) = second.worker_pids("own")
         names = " ".join(" ".join(process.cmdline()) for process in started)
-        assert serve.JAVA_CLASS in names
+        assert launch.JAVA_CLASS in names
         assert worker in {process.pid for process in started}
         assert list(temporary.iterdir())
         assert listening(port)
@@ -167,7 +169,7 @@ def test_command_serves_until_it_is_interrupted(
     port = free_port()
     before = descendants()
     command = [sys.executable, ROOT / "scripts" / "serve.py", "--port", str(port), own_archive]
-    logs = serve.log_dir_of(port)
+    log_dir = logs.log_dir_of(port)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -183,7 +185,7 @@ def test_command_serves_until_it_is_interrupted(
         finally:
             process.terminate()
             process.wait(timeout=60)
-            shutil.rmtree(logs, ignore_errors=True)
+            shutil.rmtree(log_dir, ignore_errors=True)
 
     assert process.returncode == 0
     assert "Traceback" not in out + err

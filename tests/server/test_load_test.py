@@ -19,7 +19,7 @@ from PIL import Image
 from tools.load import load_test
 from tools.load.plan import Outcome, Row
 from tools.load.protocols import DOORS, OPTIONS
-from tools.server.server import free_port
+from tools.server.port_check import free_port
 
 ANSWER_SECONDS = 1.0
 

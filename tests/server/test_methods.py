@@ -21,7 +21,8 @@ from gradcam.settings import Settings
 from tests.support.served import Call, Model, check, document, encoded, error, rewritten, sample
 from tools.archive import build as build_mar
 from tools.archive.build import Build
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 PIXELS = sample(81)
 PICTURE = encoded(PIXELS)

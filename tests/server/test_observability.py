@@ -242,4 +242,4 @@ def test_the_model_may_be_that_of_the_environment(squash: Model) -> None:
 
     assert (named.returncode, named.stdout) == (0, "squash can classify\n")
     assert (nameless.returncode, nameless.stdout) == (2, "")
-    assert "--model NAME is needed where MODEL is not set" in nameless.stderr
+    assert "--model NAME is required unless the environment variable MODEL is set" in nameless.stderr

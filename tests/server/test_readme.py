@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tools.paths import ROOT
-from tools.server import server as serve
+from tools.server.port_check import free_port
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -43,7 +43,7 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where `make serve` serves, for as long as the commands need it."""
-    port = serve.free_port()
+    port = free_port()
     said = tmp_path_factory.mktemp("readme") / "said"
     with said.open("w") as output:
         process = subprocess.Popen(

@@ -17,7 +17,8 @@ from tests.support.own_network import OwnNetwork
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.client import rollout
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 PICTURES = 8
 

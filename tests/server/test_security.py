@@ -16,11 +16,14 @@ import pytest
 import requests
 
 from tests.support.grpc_client import OPTIONS, GrpcClient, compile_stubs
+from tools.ports import HOST
 from tools.server import healthcheck
-from tools.server.server import HOST, Server, free_port, poll
+from tools.server.port_check import free_port
+from tools.server.processes import wait_until
+from tools.server.server import Server
 
 REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
-PICTURE = healthcheck.picture()
+PICTURE = healthcheck.gray_png()
 SECONDS = 120
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -74,7 +77,7 @@ def secured(own_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     secured = Secured(server, certificate, settings["inference_address"], settings["management_address"])
     try:
         server.start()
-        assert poll(secured.is_ready, SECONDS)
+        assert wait_until(secured.is_ready, SECONDS)
         yield secured
     finally:
         server.stop()

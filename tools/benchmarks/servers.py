@@ -37,7 +37,8 @@ from rich.table import Table
 from tools.benchmarks import systems as contestants
 from tools.benchmarks.systems import Contestant, Entry
 from tools.paths import ROOT
-from tools.server.server import Server, free_port
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 OUTPUT = ROOT / "build" / "benchmark"
 PHOTOGRAPHS = ROOT / "examples"
@@ -231,7 +232,7 @@ def run(entries: Sequence[Entry], rounds: int, seconds: float) -> Iterator[Measu
         for position, entry in enumerate(random.sample(entries, len(entries)), start=1):
             names = "; ".join(contestant.name for contestant in entry.contestants)
             console.print(f"round {number + 1} of {rounds}, server {position} of {len(entries)}: {names}")
-            with Server([entry.archive], free_port(), capacity=entry.capacity) as server:
+            with Server([entry.archive], free_port(), plan=entry.capacity) as server:
                 together = random.sample(entry.contestants, len(entry.contestants))
                 asked = [(case, contestant) for contestant in together for case in cases(contestant)]
                 for case, contestant in sorted(asked, key=lambda pair: place(pair[0])):
@@ -252,7 +253,7 @@ def check(entries: Sequence[Entry]) -> None:
     (body, *_) = pictures(USUAL_SIZE)
     found: dict[str, str] = {}
     for entry in entries:
-        with Server([entry.archive], free_port(), capacity=entry.capacity) as server:
+        with Server([entry.archive], free_port(), plan=entry.capacity) as server:
             for contestant in entry.contestants:
                 client = Client(server, contestant, [body], 0)
                 found[contestant.name] = best(json.loads(client.ask()))

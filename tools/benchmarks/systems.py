@@ -20,7 +20,7 @@ from gradcam import machine
 from gradcam.settings import Decoding, Engine
 from tools.archive import build as build_mar
 from tools.archive.build import Build
-from tools.server.capacity import Capacity
+from tools.server.capacity import WorkerPlan
 
 PEERS = Path(__file__).resolve().parent / "baselines"
 SEED = 0
@@ -49,7 +49,7 @@ class Entry:
     """A server, and all that it is asked for."""
 
     archive: Path
-    capacity: Capacity
+    capacity: WorkerPlan
     contestants: tuple[Contestant, ...]
 
 
@@ -71,7 +71,7 @@ OURS_OPENVINO_LABELS = Contestant("ours, labels only, openvino", NO_MAPS, everyt
 
 def entries(folder: Path) -> list[Entry]:
     """Builds all archives, with the same weights and the same preprocessing, and returns the servers."""
-    here, cores = Capacity.of_machine(), machine.cores()
+    here, cores = WorkerPlan.of_machine(), machine.cores()
     weights = save_weights(folder)
     stock_1, stock_8 = (peer(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
     ours = _ours(folder, "ours", weights)
@@ -79,7 +79,7 @@ def entries(folder: Path) -> list[Entry]:
         Entry(stock_1, here, (STOCK_1,)),
         Entry(stock_8, here, (STOCK_8,)),
         # What TorchServe does on its own: a worker a core, each with a thread a core.
-        Entry(stock_1, Capacity(workers=cores, threads=cores), (STOCK_DEFAULTS,)),
+        Entry(stock_1, WorkerPlan(workers=cores, threads=cores), (STOCK_DEFAULTS,)),
         Entry(peer(folder, "hooks", str(PEERS / "two_hooks.py"), weights), here, (TWO_HOOKS,)),
         Entry(peer(folder, "gradcam", str(PEERS / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)),
         Entry(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
@@ -97,9 +97,9 @@ def entries(folder: Path) -> list[Entry]:
 
 def variants(folder: Path) -> list[Entry]:
     """Returns our server as it comes, and with other workers, threads, batches and delays."""
-    here, cores = Capacity.of_machine(), machine.cores()
+    here, cores = WorkerPlan.of_machine(), machine.cores()
     ours = _ours(folder, "ours", save_weights(folder))
-    capacities = [here, Capacity(1, cores), Capacity(cores, cores), Capacity(1, 1)]
+    capacities = [here, WorkerPlan(1, cores), WorkerPlan(cores, cores), WorkerPlan(1, 1)]
     changes = [("batchSize", 1), ("batchSize", 4), ("batchSize", 16), ("maxBatchDelay", 10), ("maxBatchDelay", 100)]
     return [
         *(

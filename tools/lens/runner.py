@@ -22,17 +22,13 @@ from gradcam.network.architecture import EFFICIENTNET_LITE0, NetworkError
 from tools.archive.build import Build, build_if_needed
 from tools.archive.weights import WeightsUnavailable
 from tools.paths import ROOT
-from tools.server.server import (
-    GUARD,
-    HOST,
-    HTTP_TIMEOUT,
-    Server,
-    ServerError,
-    handle_signals,
-    log_dir_of,
-    poll,
-    why_not,
-)
+from tools.ports import HOST
+from tools.server.errors import ServerError
+from tools.server.logs import log_dir_of
+from tools.server.port_check import port_error
+from tools.server.processes import PARENT_DEATH_WRAPPER, wait_until
+from tools.server.server import HTTP_TIMEOUT, Server
+from tools.server.signals import handle_signals
 
 START_SECONDS = 30
 STOP_SECONDS = 10
@@ -82,7 +78,7 @@ def page(port: int, torchserve_port: int) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         ServerError: the port is taken, or its server does not start.
     """
-    if reason := why_not(port):
+    if reason := port_error(port):
         raise ServerError(f"port {port} (the page): {reason}")
     addresses = {
         "LENS_PORT": str(port),
@@ -90,7 +86,7 @@ def page(port: int, torchserve_port: int) -> Iterator[subprocess.Popen[bytes]]:
         "LENS_MANAGEMENT": f"http://{HOST}:{torchserve_port + 1}",
     }
     process = subprocess.Popen(
-        ["sh", "-c", GUARD, "sh", sys.executable, "-m", "lens"],
+        [*PARENT_DEATH_WRAPPER, sys.executable, "-m", "lens"],
         cwd=ROOT,
         env={**os.environ, **addresses},
         stdin=subprocess.PIPE,
@@ -98,7 +94,7 @@ def page(port: int, torchserve_port: int) -> Iterator[subprocess.Popen[bytes]]:
         start_new_session=True,
     )
     try:
-        ready = poll(lambda: process.poll() is not None or answers(f"http://{HOST}:{port}/health"), START_SECONDS)
+        ready = wait_until(lambda: process.poll() is not None or answers(f"http://{HOST}:{port}/health"), START_SECONDS)
         if not ready or process.poll() is not None:
             raise ServerError("the page's server did not start")
         yield process

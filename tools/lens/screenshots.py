@@ -18,7 +18,9 @@ from tools.archive.build import Build, build_if_needed
 from tools.client import client as predict
 from tools.lens import runner as open_lens
 from tools.paths import ROOT
-from tools.server.server import PORTS, Server, free_port
+from tools.ports import PURPOSES
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
@@ -94,7 +96,7 @@ def main() -> int:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     archive = build_if_needed(Build(EFFICIENTNET_LITE0))
     port = free_port()
-    page_port = port + len(PORTS)
+    page_port = port + len(PURPOSES)
     with (
         Server([archive], port) as server,
         open_lens.page(page_port, port),

@@ -35,7 +35,9 @@ from tools.load.plan import Known, Outcome, Plan, outcome_of
 from tools.load.protocols import DOORS, OPTIONS, Door, Malformed, Wanted, wrong
 from tools.load.traffic import session
 from tools.paths import ROOT
-from tools.server.server import Server, ServerError, free_port
+from tools.server.errors import ServerError
+from tools.server.port_check import free_port
+from tools.server.server import Server
 
 OUTPUT = ROOT / "build" / "load-test"
 EXAMPLES = ROOT / "examples"

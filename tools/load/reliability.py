@@ -33,7 +33,11 @@ from tools.load import scenarios as faults
 from tools.load.scenarios import SECONDS, SOAK_SECONDS, Report, Service, connect
 from tools.load.traffic import CLIENTS, Confusable
 from tools.paths import ROOT
-from tools.server.server import Server, ServerError, free_port, handle_signals, is_alive
+from tools.server.errors import ServerError
+from tools.server.port_check import free_port
+from tools.server.processes import is_alive
+from tools.server.server import Server
+from tools.server.signals import handle_signals
 
 OUTPUT = ROOT / "build" / "reliability"
 QUEUE_SIZE = 8

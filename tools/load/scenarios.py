@@ -34,7 +34,8 @@ from tools.load.traffic import (
     make_questions,
     session,
 )
-from tools.server.server import Server, is_alive, poll
+from tools.server.processes import is_alive, wait_until
+from tools.server.server import Server
 
 GOOD, BAD = 36, 4
 SECONDS = 10.0
@@ -169,7 +170,7 @@ def footprint(server: Server) -> Counter[str]:
 
 def left_since(server: Server, before: Counter[str]) -> list[str]:
     """Returns what there is more than before, once that has had time to go."""
-    poll(lambda: not footprint(server) - before, SETTLE_SECONDS)
+    wait_until(lambda: not footprint(server) - before, SETTLE_SECONDS)
     return [f"{count} × {name}" for name, count in sorted((footprint(server) - before).items())]
 
 
@@ -183,7 +184,7 @@ def under_load(service: Service, seconds: float) -> Iterator[Traffic]:
         time.sleep(seconds)
         fault = time.monotonic()
         yield traffic
-        poll(lambda: any(good_since(list(traffic.outcomes), fault)), RECOVERY_SECONDS)
+        wait_until(lambda: any(good_since(list(traffic.outcomes), fault)), RECOVERY_SECONDS)
         time.sleep(seconds)
 
 
@@ -202,9 +203,9 @@ def server_terminated(service: Service, seconds: float = SECONDS) -> Report:
     with under_load(service, seconds) as traffic:
         java, fault = server.java(), time.monotonic()
         java.send_signal(signal.SIGTERM)
-        poll(lambda: not is_alive(java), RECOVERY_SECONDS)
+        wait_until(lambda: not is_alive(java), RECOVERY_SECONDS)
         gone = time.monotonic() - fault
-        poll(lambda: not left_of_stopped(server), SETTLE_SECONDS)  # the launcher and a batch end after Java
+        wait_until(lambda: not left_of_stopped(server), SETTLE_SECONDS)  # the launcher and a batch end after Java
         left = left_of_stopped(server)
         server.stop()
         server.start()

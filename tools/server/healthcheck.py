@@ -1,9 +1,7 @@
-"""Tells whether a server can classify: has it classify and explain a picture, from the client's side.
+"""The command `scripts/healthcheck.py`: send a test image and check that the model classifies and explains it.
 
-    scripts/healthcheck.py --model resnet18 [--url http://127.0.0.1:8080]
-
-TorchServe's own `/ping` says "Healthy" before any model is loaded, and while a model's worker is dead. This needs
-nothing but Python, so that it runs in the serving image. Exit status: 0 it can, 1 it cannot, 2 wrong usage.
+TorchServe's own `/ping` reports "Healthy" before any model is loaded, and while a model's worker is dead. This module
+uses nothing but Python's standard library and `tools.ports`, so that it runs in the serving image.
 """
 
 from __future__ import annotations
@@ -15,15 +13,18 @@ import struct
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-SIDE = 8
-TIMEOUT = 10.0
+from tools import ports
+
+SIDE = 8  # pixels
+TIMEOUT = 10.0  # seconds
 
 
-def picture() -> bytes:
-    """Returns a grey PNG, the smallest that is one."""
+def gray_png() -> bytes:
+    """Return a small, uniformly gray PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -33,19 +34,30 @@ def picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def check(url: str, model: str, timeout: float) -> str | None:
-    """Has a picture classified and explained; returns what is wrong, or None."""
+def check(url: str, model: str, timeout: float = TIMEOUT) -> str | None:
+    """Classify and explain a test image; return what is wrong, or None.
+
+    Args:
+        url: of the inference API.
+        model: name of the model.
+        timeout: in seconds.
+    """
+    return check_endpoint(f"{url.rstrip('/')}/predictions/{quote(model, safe='')}", timeout)
+
+
+def check_endpoint(endpoint: str, timeout: float = TIMEOUT) -> str | None:
+    """Do what `check` does, at a full address such as that of one version of a model."""
     request = urllib.request.Request(
-        f"{url.rstrip('/')}/predictions/{quote(model, safe='')}",
-        data=picture(),
+        endpoint,
+        data=gray_png(),
         headers={"Content-Type": "image/png", "Gradcam-Topk": "1"},
         method="POST",
     )
-    # A proxy is of no use on the way to a server in the same container.
+    # A proxy from the environment cannot reach a server in the same container.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout) as response:
-            return problem(json.load(response))
+            return answer_error(json.load(response))
     except urllib.error.HTTPError as error:
         with error:
             return f"HTTP {error.code}: {error.read(300).decode(errors='replace').strip()}"
@@ -53,24 +65,29 @@ def check(url: str, model: str, timeout: float) -> str | None:
         return str(error)
 
 
-def problem(answer: Any) -> str | None:
-    """Returns what is wrong with an answer, or None."""
+def answer_error(answer: Any) -> str | None:
+    """Return what is wrong with an answer, or None."""
     match answer:
         case {"predictions": [{"probability": float()}], "explanations": [{"heatmap": [[_, *_], *_]}]}:
             return None
         case _:
-            return f"not the answer of a Grad-CAM model: {str(answer)[:200]}"
+            return f"the response is not that of a Grad-CAM model: {str(answer)[:200]}"
 
 
-def main() -> int:
-    """Runs the command and returns its exit status."""
-    parser = argparse.ArgumentParser(description="Tells whether a server can classify and explain.")
-    parser.add_argument("--model", default=os.environ.get("MODEL"), help="if not given, that of the variable MODEL")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server (default: %(default)s)")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description="Check that a server can classify and explain an image.",
+        epilog="Exit status: 0 it can, 1 it cannot, 2 wrong usage.",
+    )
+    parser.add_argument(
+        "--model", default=os.environ.get("MODEL"), help="name of the model (default: the environment variable MODEL)"
+    )
+    parser.add_argument("--url", default=ports.INFERENCE_URL, help="address of the server (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="in seconds (default: %(default)s)")
-    given = parser.parse_args()
-    if not given.model:
-        parser.error("--model NAME is needed where MODEL is not set")
-    wrong = check(given.url, given.model, given.timeout)
-    print(f"{given.model} can classify" if wrong is None else f"{given.model} cannot classify: {wrong}")
-    return int(wrong is not None)
+    options = parser.parse_args(arguments)
+    if not options.model:
+        parser.error("--model NAME is required unless the environment variable MODEL is set")
+    error = check(options.url, options.model, options.timeout)
+    print(f"{options.model} can classify" if error is None else f"{options.model} cannot classify: {error}")
+    return int(error is not None)

@@ -16,7 +16,9 @@ import requests
 from tools.archive.build import Build
 from tools.archive.weights import WeightsUnavailable
 from tools.lens import runner as open_lens
-from tools.server.server import ServerError, free_port, poll
+from tools.server.errors import ServerError
+from tools.server.port_check import free_port
+from tools.server.processes import wait_until
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def test_the_page_goes_with_the_program_that_opened_it(running: int) -> None:
     port = free_port()
     code = f"import os, open_lens\nwith open_lens.page({port}, {running}): os._exit(9)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(open_lens.__file__).parent, check=False, timeout=60)
-    assert poll(lambda: not open_lens.answers(f"http://127.0.0.1:{port}/health"), 5)
+    assert wait_until(lambda: not open_lens.answers(f"http://127.0.0.1:{port}/health"), 5)
 
 
 def test_a_taken_port_is_named(running: int) -> None:

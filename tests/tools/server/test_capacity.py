@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools.server import capacity
-from tools.server.capacity import Capacity
+from tools.server.capacity import WorkerPlan
 
 GIB = 2**30
 
@@ -16,21 +16,21 @@ GIB = 2**30
 @pytest.mark.parametrize(
     ("cores", "memory", "gpus", "expected"),
     [
-        (1, 64, 0, Capacity(workers=1, threads=1)),
-        (2, 64, 0, Capacity(workers=2, threads=1)),
-        (3, 64, 0, Capacity(workers=3, threads=1)),
-        (6, 64, 0, Capacity(workers=4, threads=1)),
-        (16, 64, 0, Capacity(workers=4, threads=4)),
-        (16, 5, 0, Capacity(workers=2, threads=8)),
-        (2, 1, 0, Capacity(workers=1, threads=2)),
-        (16, 64, 1, Capacity(workers=1, threads=16)),
-        (16, 2, 3, Capacity(workers=3, threads=5)),
-        (2, 64, 8, Capacity(workers=8, threads=1)),
+        (1, 64, 0, WorkerPlan(workers=1, threads=1)),
+        (2, 64, 0, WorkerPlan(workers=2, threads=1)),
+        (3, 64, 0, WorkerPlan(workers=3, threads=1)),
+        (6, 64, 0, WorkerPlan(workers=4, threads=1)),
+        (16, 64, 0, WorkerPlan(workers=4, threads=4)),
+        (16, 5, 0, WorkerPlan(workers=2, threads=8)),
+        (2, 1, 0, WorkerPlan(workers=1, threads=2)),
+        (16, 64, 1, WorkerPlan(workers=1, threads=16)),
+        (16, 2, 3, WorkerPlan(workers=3, threads=5)),
+        (2, 64, 8, WorkerPlan(workers=8, threads=1)),
     ],
     ids=str,
 )
-def test_what_fits(cores: int, memory: int, gpus: int, expected: Capacity) -> None:
-    assert Capacity.of(cores, memory * GIB, gpus) == expected
+def test_plan_fits_the_machine(cores: int, memory: int, gpus: int, expected: WorkerPlan) -> None:
+    assert WorkerPlan.of(cores, memory * GIB, gpus) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ def test_what_fits(cores: int, memory: int, gpus: int, expected: Capacity) -> No
 )
 def test_gpus(driver: str | None, returncode: int, output: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity.shutil, "which", lambda name: driver)
-    asked = SimpleNamespace(returncode=returncode, stdout=output)
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: asked)
-    assert capacity.gpus() == gpus
+    listing = SimpleNamespace(returncode=returncode, stdout=output)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: listing)
+    assert capacity.count_gpus() == gpus
