@@ -62,7 +62,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "more").mkdir()
     for number in range(GOOD):
         path = folder / ("more" if number % 2 else "") / f"{number:02}.png"
-        oracles.picture(120 + number, 90, seed=number).save(path)
+        oracles.seeded_image(120 + number, 90, seed=number).save(path)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
     (folder / "empty.gif").touch()
     return folder

@@ -33,22 +33,11 @@ with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from gradcam.message import Request
     from gradcam.protocols import dispatch as wire
     from gradcam.protocols.kserve import Model
-    from gradcam.settings import Settings
     from tests.support import hostile
+    from tests.support.settings import settings
 
 # Small, so that a size which the fuzzer makes up is soon refused, and quick.
-SETTINGS = Settings(
-    architecture="resnet18",
-    num_classes=1000,
-    weights="none",
-    weights_sha256="0" * 64,
-    input_size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    layer="layer4.1.conv2",
-    max_image_pixels=1_000_000,
-    max_decode_seconds=2,
-)
+SETTINGS = settings(max_image_pixels=1_000_000, max_decode_seconds=2)
 SECONDS_PER_INPUT = 5
 PATIENCE = 60  # then it hangs
 MEGABYTES = 1024

@@ -27,6 +27,7 @@ from gradcam.network import architecture as network
 from gradcam.pipeline import Explained, Pipeline
 from gradcam_handler import GradCAMHandler
 from tests.support import oracles
+from tests.support.encoding import encoded
 
 WIDTH, HEIGHT = 150, 120
 
@@ -46,10 +47,8 @@ class Metrics:
         self.recorded.append((name, value, unit, metric_type.value, [str(dimension) for dimension in dimensions]))
 
 
-def encoded(seed: int, encoding: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    oracles.picture(WIDTH, HEIGHT, seed).save(buffer, encoding)
-    return buffer.getvalue()
+def seeded(seed: int, kind: str = "PNG") -> bytes:
+    return encoded(oracles.seeded_image(WIDTH, HEIGHT, seed), kind)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +110,13 @@ def serve(handler: GradCAMHandler, *requests: tuple[Mapping[str, Any], Mapping[s
 
 
 def test_a_picture_is_answered_as_the_tutorial_would(handler: GradCAMHandler, archive: Path) -> None:
-    served = serve(handler, ({"body": bytearray(encoded(1))}, {}))
+    served = serve(handler, ({"body": bytearray(seeded(1))}, {}))
     document = served.document()
     model = network.build("resnet18", 1000)
     path = archive / "weights.safetensors"
     network.load_weights(model, path, hashlib.sha256(path.read_bytes()).hexdigest())
     layer = oracles.target_layer(model)
-    inputs = oracles.model_input(oracles.picture(WIDTH, HEIGHT, 1))
+    inputs = oracles.model_input(oracles.seeded_image(WIDTH, HEIGHT, 1))
     predicted = int(model(inputs).argmax())
     expected = oracles.tutorial(model, layer, inputs, [predicted])
     (explanation,) = document["explanations"]
@@ -132,15 +131,15 @@ def test_a_picture_is_answered_as_the_tutorial_would(handler: GradCAMHandler, ar
 
 
 def test_every_row_gets_its_own_reply_status_and_content_type(handler: GradCAMHandler) -> None:
-    in_json = {"image": base64.b64encode(encoded(4)).decode(), "targets": [3, 4], "heatmap": "none"}
+    in_json = {"image": base64.b64encode(seeded(4)).decode(), "targets": [3, 4], "heatmap": "none"}
     served = serve(
         handler,
-        ({"body": bytearray(encoded(0))}, {"Gradcam-Targets": "7"}),
+        ({"body": bytearray(seeded(0))}, {"Gradcam-Targets": "7"}),
         ({"body": bytearray(b"not a picture")}, {}),
-        ({"data": bytearray(encoded(2, "JPEG"))}, {"accept": "image/png"}),
-        ({"data": bytearray(encoded(3)), "explain": bytearray(b"0")}, {}),
+        ({"data": bytearray(seeded(2, "JPEG"))}, {"accept": "image/png"}),
+        ({"data": bytearray(seeded(3)), "explain": bytearray(b"0")}, {}),
         ({"body": in_json}, {"content-type": "application/json"}),
-        ({"body": bytearray(encoded(5))}, {"gradcam-targets": "1000"}),
+        ({"body": bytearray(seeded(5))}, {"gradcam-targets": "1000"}),
         ({"body": bytearray(b"%PDF-1.7")}, {"accept": "image/png"}),
         ({}, {}),
     )
@@ -170,7 +169,7 @@ def test_every_row_gets_its_own_reply_status_and_content_type(handler: GradCAMHa
 
 def test_a_reply_is_compact_json_or_bytes(handler: GradCAMHandler) -> None:
     served = serve(
-        handler, ({"body": bytearray(encoded(0))}, {}), ({"body": bytearray(encoded(0))}, {"accept": "image/jpeg"})
+        handler, ({"body": bytearray(seeded(0))}, {}), ({"body": bytearray(seeded(0))}, {"accept": "image/jpeg"})
     )
     text, jpeg = served.bodies
     assert isinstance(text, str)
@@ -180,7 +179,7 @@ def test_a_reply_is_compact_json_or_bytes(handler: GradCAMHandler) -> None:
 
 
 def test_a_batch_of_8_equals_8_singles(handler: GradCAMHandler) -> None:
-    requests = [({"body": bytearray(encoded(seed))}, {"gradcam-explain": str(1 + seed % 3)}) for seed in range(8)]
+    requests = [({"body": bytearray(seeded(seed))}, {"gradcam-explain": str(1 + seed % 3)}) for seed in range(8)]
     together = serve(handler, *requests)
     for index, request in enumerate(requests):
         ours, alone = together.document(index), serve(handler, request).document()
@@ -197,8 +196,8 @@ def test_grpc_hears_that_no_more_is_to_come(handler: GradCAMHandler) -> None:
 
     served = serve(
         handler,
-        ({"data": bytearray(encoded(1))}, headers),
-        ({"data": bytearray(encoded(1))}, {**headers, "Host": "localhost"}),
+        ({"data": bytearray(seeded(1))}, headers),
+        ({"data": bytearray(seeded(1))}, {**headers, "Host": "localhost"}),
         ({"data": bytearray(b"not a picture")}, headers),
     )
 
@@ -211,9 +210,9 @@ def test_a_request_at_explanations_and_one_at_predictions_share_a_batch(handler:
     # TorchServe adds the header at `/explanations`; the base class asks it of the first request only.
     plain, explained = {}, {"explain": "True"}
     headers = [plain, explained] if first == 0 else [explained, plain]
-    served = serve(handler, *(({"body": bytearray(encoded(seed))}, headers[seed]) for seed in (0, 1)))
+    served = serve(handler, *(({"body": bytearray(seeded(seed))}, headers[seed]) for seed in (0, 1)))
     for seed in (0, 1):
-        document, alone = served.document(seed), serve(handler, ({"body": bytearray(encoded(seed))}, {})).document()
+        document, alone = served.document(seed), serve(handler, ({"body": bytearray(seeded(seed))}, {})).document()
         assert [p["index"] for p in document["predictions"]] == [p["index"] for p in alone["predictions"]]
         np.testing.assert_allclose(
             document["explanations"][0]["heatmap"], alone["explanations"][0]["heatmap"], rtol=0, atol=1e-5
@@ -224,7 +223,7 @@ def test_a_request_at_explanations_and_one_at_predictions_share_a_batch(handler:
 def test_a_describe_header_on_a_picture_does_not_take_over_the_batch(handler: GradCAMHandler, described: int) -> None:
     headers: list[dict[str, str]] = [{}, {}]
     headers[described] = {"describe": "True"}
-    served = serve(handler, *(({"body": bytearray(encoded(seed))}, headers[seed]) for seed in (0, 1)))
+    served = serve(handler, *(({"body": bytearray(seeded(seed))}, headers[seed]) for seed in (0, 1)))
     assert len(served.bodies) == 2, "one reply a request, or TorchServe answers all of them 503"
     for seed in (0, 1):
         assert len(served.document(seed)["explanations"]) == 1
@@ -256,7 +255,7 @@ def test_the_stages_hand_on_what_the_base_class_passes(handler: GradCAMHandler) 
     handler.context = Context("resnet18", "", {}, 2, None, "0.12.0", metrics=Metrics())
     handler.context.request_ids = {0: "good", 1: "bad"}
     handler.context.request_processor = [RequestProcessor({}), RequestProcessor({})]
-    batch = handler.preprocess([{"body": bytearray(encoded(0))}, {"body": bytearray(b"no")}])
+    batch = handler.preprocess([{"body": bytearray(seeded(0))}, {"body": bytearray(b"no")}])
     messages, forward = handler.inference(batch)
     (leg,) = forward.legs
     assert leg.forward.logits.shape == (1, 1000)
@@ -268,9 +267,9 @@ def test_the_stages_hand_on_what_the_base_class_passes(handler: GradCAMHandler) 
 
 
 def test_nothing_stays_from_one_batch_to_the_next(handler: GradCAMHandler) -> None:
-    request = ({"body": bytearray(encoded(0))}, {"gradcam-explain": "2"})
+    request = ({"body": bytearray(seeded(0))}, {"gradcam-explain": "2"})
     before = serve(handler, request).bodies
-    serve(handler, ({"body": bytearray(encoded(1))}, {"explain": "True"}), ({}, {}), ({"body": bytearray(b"no")}, {}))
+    serve(handler, ({"body": bytearray(seeded(1))}, {"explain": "True"}), ({}, {}), ({"body": bytearray(b"no")}, {}))
     assert serve(handler, request).bodies == before
 
 

@@ -34,34 +34,24 @@ from gradcam.network import architecture as network
 from gradcam.network.architecture import Labels
 from gradcam.options import Encoding, Options
 from gradcam.pipeline import Pipeline
-from gradcam.settings import Settings
-from tests.support import hostile, oracles
+from tests.support import oracles
+from tests.support.encoding import encoded
+from tests.support.settings import settings
 
 CPU = torch.device("cpu")
 LAYER = "layer4.1.conv2"
 LABELS = Labels(("tench", "cat", "dog", "hen", "crane", "ibex", "newt", "crane", "Egyptian cat", "owl"))
-SETTINGS = Settings(
-    architecture="resnet18",
-    num_classes=10,
-    weights="seeded",
-    weights_sha256="0" * 64,
-    input_size=(96, 128),
-    mean=oracles.ARCHITECTURE_MEAN,
-    std=oracles.ARCHITECTURE_STD,
-    layer=LAYER,
-    engine="eager",
-    resize_size=140,
-)
+SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize_size=140)
 
 # Wide, high, smaller than the input, and as large as the input.
 PICTURES = [
-    oracles.picture(width, height, seed)
+    oracles.seeded_image(width, height, seed)
     for seed, (width, height) in enumerate([(300, 200), (150, 310), (50, 40), (128, 96), (211, 211)])
 ]
 
 
 def png(picture: Image.Image) -> bytes:
-    return hostile.encoded(picture, "PNG")
+    return encoded(picture, "PNG")
 
 
 def ask(picture: Image.Image, accept: Encoding | None = None, **options: Any) -> Request:
@@ -490,11 +480,9 @@ class Colours(nn.Module):
         return logits
 
 
-COLOURS = Settings(
+COLOURS = settings(
     architecture="colours",
     num_classes=4,
-    weights="by hand",
-    weights_sha256="0" * 64,
     input_size=(16, 24),
     mean=(0, 0, 0),
     std=(1, 1, 1),

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import requests
 
-from tests.support.container import IMAGE, PICTURE, Container
+from tests.support.container import IMAGE, PHOTOGRAPH, Container
 from tests.support.grpc_client import GrpcClient, compile_stubs
 from tools.archive import build as build_mar
 from tools.archive.build import Build
@@ -147,10 +147,10 @@ def test_grpc_is_answered_and_the_method_that_ends_workers_is_not(
     monkeypatch.syspath_prepend(tmp_path)
     client = GrpcClient(f"127.0.0.1:{served.ports[8083]}")
     with client.channel:
-        answer = json.loads(client.predict("efficientnet_lite0", data=PICTURE))
+        answer = json.loads(client.predict("efficientnet_lite0", data=PHOTOGRAPH))
         assert answer["predictions"][0]["label"] == "Egyptian cat"
         with pytest.raises(grpc.RpcError) as refused:
-            client.converse("efficientnet_lite0", data=PICTURE)
+            client.converse("efficientnet_lite0", data=PHOTOGRAPH)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -179,7 +179,7 @@ def test_the_page_is_there_if_asked_and_comes_back(start: Start, served: Contain
     container.wait_until(is_there)
     assert "<title>" in requests.get(page, timeout=5).text
     headers = {"Content-Type": "image/jpeg"}
-    answer = requests.post(f"{page}/predictions/efficientnet_lite0", PICTURE, headers=headers, timeout=120).json()
+    answer = requests.post(f"{page}/predictions/efficientnet_lite0", PHOTOGRAPH, headers=headers, timeout=120).json()
     assert answer["explanations"][0]["label"] == "Egyptian cat"
     container.kill("lens")
     with pytest.raises(requests.ConnectionError):

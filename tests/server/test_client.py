@@ -19,7 +19,7 @@ SEEDS = {"a.png": 51, "b.jpg": 52, "deep/er/c d.webp": 53}
 
 def smooth(seed: int) -> Pixels:
     """Returns a picture that JPEG keeps."""
-    return np.asarray(oracles.picture(300, 220, seed).resize((60, 44)).resize((300, 220)))
+    return np.asarray(oracles.seeded_image(300, 220, seed).resize((60, 44)).resize((300, 220)))
 
 
 @pytest.fixture

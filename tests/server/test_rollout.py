@@ -42,7 +42,7 @@ def tuned_archive(own_network: OwnNetwork, own_archive: Path, tmp_path_factory: 
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     for seed in range(PICTURES):
-        oracles.picture(100, 80, seed).save(folder / f"{seed}.png")
+        oracles.seeded_image(100, 80, seed).save(folder / f"{seed}.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     return folder
 

@@ -1,4 +1,4 @@
-"""A container of the image, as the tests see it."""
+"""A running container of the image under test."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import requests
 from tools.image.container import Engine, ImageError
 from tools.paths import ROOT
 
-PICTURE = (ROOT / "examples" / "chelsea.jpg").read_bytes()
+PHOTOGRAPH = (ROOT / "examples" / "chelsea.jpg").read_bytes()
 IMAGE = os.environ.get("IMAGE", "")
 READY_TIMEOUT = 240.0
-# Ends the processes whose command line has the word; there is no pkill in the image.
+# Kills the processes whose command line contains a word; the image has no pkill.
 KILL = """
 import os, signal, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -29,7 +29,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs, and where its ports are on this machine."""
+    """A running container; `ports` maps its ports to ports of this machine."""
 
     engine: Engine
     name: str
@@ -40,10 +40,10 @@ class Container:
         return f"http://127.0.0.1:{self.ports[8080]}"
 
     def post(self, model: str = "efficientnet_lite0", **options: str) -> requests.Response:
-        """Has a photograph classified, on a connection of its own."""
+        """Classify a photograph, on a new connection."""
         headers = {f"Gradcam-{name}": value for name, value in options.items()}
         headers |= {"Content-Type": "image/jpeg", "Connection": "close"}
-        return requests.post(f"{self.url}/predictions/{model}", data=PICTURE, headers=headers, timeout=120)
+        return requests.post(f"{self.url}/predictions/{model}", data=PHOTOGRAPH, headers=headers, timeout=120)
 
     def is_healthy(self) -> bool:
         return requests.get(f"{self.url}/health", timeout=5).status_code == 200
@@ -52,6 +52,7 @@ class Container:
         return self.engine("exec", self.name, *command).stdout
 
     def kill(self, word: str) -> None:
+        """Kill the processes whose command line contains this word."""
         self.run("python", "-c", KILL, word)
 
     def logs(self) -> str:
@@ -62,7 +63,7 @@ class Container:
         return self.engine("inspect", "--format", "{{.State.Running}}", self.name).stdout.strip() == "true"
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Waits for the condition; fails with the container's log if it ended or the time is up."""
+        """Wait for a condition; fail with the end of the container's log when it stops or time runs out."""
         deadline = time.monotonic() + READY_TIMEOUT
         while True:
             with suppress(requests.ConnectionError, ImageError):

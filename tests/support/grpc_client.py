@@ -1,4 +1,4 @@
-"""A client for TorchServe's two gRPC services, with stubs made from the `.proto` files in TorchServe's own jar."""
+"""A client of TorchServe's two gRPC services, with stubs generated from the `.proto` files in TorchServe's jar."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SECONDS = 60
 
 
 def compile_stubs(folder: Path) -> None:
-    """Generates the stubs as Python modules."""
+    """Generate the stubs as Python modules in a folder."""
     with zipfile.ZipFile(JAR) as jar:
         for name in PROTOS:
             jar.extract(name, folder)
-    known = importlib.resources.files("grpc_tools") / "_proto"
-    arguments = [f"-I{folder}", f"-I{known}", f"--python_out={folder}", f"--grpc_python_out={folder}", *PROTOS]
+    common = importlib.resources.files("grpc_tools") / "_proto"
+    arguments = [f"-I{folder}", f"-I{common}", f"--python_out={folder}", f"--grpc_python_out={folder}", *PROTOS]
     assert protoc.main(["protoc", *arguments]) == 0
 
 
 class GrpcClient:
-    """Calls a server with the stubs, which must be importable."""
+    """Calls a server with the generated stubs, which must be importable."""
 
     def __init__(self, address: str) -> None:
         self.inference: ModuleType = importlib.import_module("inference_pb2")
@@ -42,42 +42,42 @@ class GrpcClient:
         self.kserve = importlib.import_module("open_inference_grpc_pb2_grpc").GRPCInferenceServiceStub(self.channel)
 
     def request(self, model: str, inputs: dict[str, Any], **members: str) -> Any:
-        """Returns a `PredictionsRequest`; text travels as UTF-8."""
-        given = {name: value.encode() if isinstance(value, str) else value for name, value in inputs.items()}
-        return self.inference.PredictionsRequest(model_name=model, input=given, **members)
+        """Return a `PredictionsRequest`; text is sent as UTF-8."""
+        encoded = {name: value.encode() if isinstance(value, str) else value for name, value in inputs.items()}
+        return self.inference.PredictionsRequest(model_name=model, input=encoded, **members)
 
     def predict(self, model: str, seconds: float = SECONDS, **inputs: Any) -> bytes:
-        """Calls `Predictions`."""
-        answer: bytes = self.torchserve.Predictions(self.request(model, inputs), timeout=seconds).prediction
-        return answer
+        """Call `Predictions`."""
+        response: bytes = self.torchserve.Predictions(self.request(model, inputs), timeout=seconds).prediction
+        return response
 
     def stream(self, model: str, seconds: float = SECONDS, **inputs: Any) -> list[bytes]:
-        """Calls `StreamPredictions`."""
+        """Call `StreamPredictions`."""
         return [
             part.prediction for part in self.torchserve.StreamPredictions(self.request(model, inputs), timeout=seconds)
         ]
 
     def converse(self, model: str, **inputs: Any) -> bytes:
-        """Calls `StreamPredictions2`, and does not end its side before it has the answer."""
+        """Call `StreamPredictions2`, keeping the client's side open until the response arrives."""
         answered = Event()
 
-        def asked() -> Iterator[Any]:
+        def messages() -> Iterator[Any]:
             yield self.request(model, inputs, sequence_id="one")
             answered.wait(SECONDS)
 
         try:
-            return bytes(next(self.torchserve.StreamPredictions2(asked(), timeout=SECONDS)).prediction)
+            return bytes(next(self.torchserve.StreamPredictions2(messages(), timeout=SECONDS)).prediction)
         finally:
             answered.set()
 
-    def infer(self, model: str, pictures: Sequence[bytes], seconds: float = SECONDS, **changes: Any) -> Any:
-        """Calls `ModelInfer` with a tensor of pictures, or with members of it changed."""
+    def infer(self, model: str, images: Sequence[bytes], seconds: float = SECONDS, **changes: Any) -> Any:
+        """Call `ModelInfer` with a tensor of images; `changes` replace fields of the request."""
         types = self.open_inference
         tensor = {
             "name": "image",
             "datatype": "BYTES",
-            "shape": [len(pictures)],
-            "contents": types.InferTensorContents(bytes_contents=pictures),
+            "shape": [len(images)],
+            "contents": types.InferTensorContents(bytes_contents=images),
             **changes.pop("tensor", {}),
         }
         inputs = [types.ModelInferRequest.InferInputTensor(**tensor)]

@@ -5,7 +5,6 @@ The server's tests send them, the fuzzer starts from the small ones.
 
 from __future__ import annotations
 
-import io
 import random
 import re
 import struct
@@ -17,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from tests.support import oracles
+from tests.support.encoding import encoded, png_chunk
 
 LIMIT = 64_000_000
 """Pixels that a picture may have, unless the model's settings say otherwise."""
@@ -53,15 +53,9 @@ def survived(make: Callable[[], bytes]) -> Hostile:
 # ----------------------------------------------------------------------------- valid files, and damage to them
 
 
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.copy().save(buffer, kind, **options)  # saving leaves something on a picture
-    return buffer.getvalue()
-
-
 def valid() -> dict[str, bytes]:
     """Returns a small file of every kind that is decoded."""
-    first, second = oracles.picture(48, 32, 1), oracles.picture(48, 32, 2)
+    first, second = oracles.seeded_image(48, 32, 1), oracles.seeded_image(48, 32, 2)
     grey = first.convert("L")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -109,14 +103,10 @@ def flipped(data: bytes, seed: int, bits: int = 8) -> bytes:
 # ----------------------------------------------------------------------------- files, written by hand
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png(width: int, height: int, data: bytes, *, color: int = 0, bits: int = 8, extra: bytes = b"") -> bytes:
     """Returns a PNG; `color` is 0 grey, 2 RGB, 6 RGBA."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
 
 
 def png_blank(width: int, height: int, *, color: int = 0, bits: int = 8) -> bytes:
@@ -256,7 +246,7 @@ def jpeg_scans(width: int, height: int, scans: int) -> bytes:
 def exif_bomb(size: int, count: int) -> bytes:
     """Returns a PNG whose EXIF block is a directory like that of `tiff_directory`."""
     blank = zlib.compress(bytes(9 * 8))
-    return png(8, 8, blank, extra=chunk(b"eXIf", tiff_directory(count, size)))
+    return png(8, 8, blank, extra=png_chunk(b"eXIf", tiff_directory(count, size)))
 
 
 def many_comments(count: int, filled: bool) -> bytes:
@@ -275,12 +265,12 @@ def webp_claim(width: int, height: int) -> bytes:
 
 def jpeg_segments(count: int) -> bytes:
     """Returns a JPEG with so many empty comments."""
-    return b"\xff\xd8" + b"\xff\xfe\0\2" * count + encoded(oracles.picture(8, 8, 0), "JPEG")[2:]
+    return b"\xff\xd8" + b"\xff\xfe\0\2" * count + encoded(oracles.seeded_image(8, 8, 0), "JPEG")[2:]
 
 
 def png_chunks(count: int) -> bytes:
     """Returns a PNG with so many empty chunks that nobody knows."""
-    return png(1, 1, zlib.compress(bytes(2)), extra=chunk(b"abCd", b"") * count)
+    return png(1, 1, zlib.compress(bytes(2)), extra=png_chunk(b"abCd", b"") * count)
 
 
 def blank(width: int, height: int, kind: str, mode: str = "L", **options: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Manifests as kubectl renders them."""
+"""Kubernetes manifests as kubectl renders them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Document = dict[str, Any]
 
 
 def tool(name: str) -> str:
-    """Returns where a command of the group `manifests` is."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found, f"{name} is not installed: make setup"
-    return found
+    """Return the path of a command of the dependency group `manifests`."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert path, f"{name} is not installed: make setup"
+    return path
 
 
 def render(overlay: str, folder: Path, components: bool = False) -> list[Document]:
-    """Renders an overlay, with all the components if asked that its file has as comments."""
+    """Render an overlay; `components` includes all components, which its file lists as comments."""
     copy = folder / "kubernetes"
     shutil.copytree(KUBERNETES, copy)
     path = copy / "overlays" / overlay / "kustomization.yaml"
@@ -40,13 +40,13 @@ def render(overlay: str, folder: Path, components: bool = False) -> list[Documen
 
 
 def only(documents: list[Document], kind: str, name: str = "gradcam-serving") -> Document:
-    """Returns the one document of this kind and name."""
-    (found,) = (entry for entry in documents if (entry["kind"], entry["metadata"]["name"]) == (kind, name))
-    return found
+    """Return the one document of this kind and name."""
+    (document,) = (entry for entry in documents if (entry["kind"], entry["metadata"]["name"]) == (kind, name))
+    return document
 
 
 def pod_of(documents: list[Document]) -> Document:
-    """Returns the specification of the pod that serves."""
+    """Return the specification of the serving pod."""
     kinds = {document["kind"] for document in documents}
     if "Deployment" in kinds:
         spec: Document = only(documents, "Deployment")["spec"]["template"]["spec"]
@@ -56,7 +56,7 @@ def pod_of(documents: list[Document]) -> Document:
 
 
 def server_of(documents: list[Document]) -> Document:
-    """Returns the container that serves."""
+    """Return the serving container."""
     names = {"torchserve", "kserve-container"}
     (container,) = (container for container in pod_of(documents)["containers"] if container["name"] in names)
     assert isinstance(container, dict)

@@ -1,8 +1,8 @@
-"""The Grad-CAM tutorial's algorithm written down, and networks with seeded weights to try it on.
+"""Independent implementations of Grad-CAM, and seeded networks and images to run them on.
 
-Nothing here imports the code under test. `tutorial` keeps what two hooks see in one full forward and
-backward pass; `autograd_at` replaces the layer's output by a leaf instead, so it also knows the answer where a
-full backward hook cannot be used, because an in-place operation follows the layer.
+This module does not import the code under test. `tutorial` uses two hooks during one full forward and backward pass,
+as Grad-CAM tutorials do. `autograd_at` replaces the layer's output by a leaf tensor; it also works where an in-place
+operation follows the layer and rules out a full backward hook.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ARCHITECTURE_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Observed:
-    """What is seen at a layer, of B images."""
+    """Activations and gradients at a layer for B images."""
 
     activations: Tensor
     """(B, C, h, w)."""
@@ -45,43 +45,43 @@ class Observed:
 
     @property
     def heatmaps(self) -> Tensor:
-        """The tutorial's heatmaps, (B, h, w); NaN where nothing speaks for the class, as there."""
+        """The tutorial's heatmaps, (B, h, w); NaN for a class without evidence, as in the tutorial."""
         positive = torch.relu(self.weighted_sum)
         return torch.stack([heatmap / heatmap.max() for heatmap in positive])
 
 
 def target_layer(network: nn.Module) -> str:
-    """Returns the name of the last convolution that is registered."""
+    """Return the name of the convolution that was registered last."""
     return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)][-1]
 
 
 def tutorial(network: nn.Module, layer: str, images: Tensor, classes: list[int]) -> Observed:
-    """Runs the whole network forwards and backwards under two hooks, one image of (B, 3, H, W) at a time."""
+    """Run the whole network forward and backward with two hooks, one image of (B, 3, H, W) at a time."""
     network = copy.deepcopy(network).requires_grad_(True)
     module = network.get_submodule(layer)
-    seen: dict[str, Tensor] = {}
+    captured: dict[str, Tensor] = {}
 
     def keep_activations(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen["activations"] = output.detach()
+        captured["activations"] = output.detach()
 
     def keep_gradients(_module: nn.Module, _grad_input: Any, grad_output: Any) -> None:
-        seen["gradients"] = grad_output[0].detach()
+        captured["gradients"] = grad_output[0].detach()
 
     module.register_forward_hook(keep_activations)
     module.register_full_backward_hook(keep_gradients)
     rows = []
     for image, index in zip(images, classes, strict=True):
-        logits = network(image[None].clone().requires_grad_())  # (1, K); a layer that sees the image needs it to
+        logits = network(image[None].clone().requires_grad_())  # (1, K); a hook on the first layer needs gradients
         one_hot = torch.zeros_like(logits)
         one_hot[0, index] = 1
         network.zero_grad()
         logits.backward(one_hot)
-        rows.append(Observed(seen["activations"], seen["gradients"], logits.detach()))
+        rows.append(Observed(captured["activations"], captured["gradients"], logits.detach()))
     return _stacked(rows)
 
 
 def autograd_at(network: nn.Module, layer: str, images: Tensor, classes: list[int]) -> Observed:
-    """Puts a leaf in place of the layer's output and differentiates the chosen logit, an image at a time."""
+    """Replace the layer's output by a leaf tensor and differentiate the chosen logit, one image at a time."""
     network = copy.deepcopy(network)
     leaves: list[Tensor] = []
 
@@ -107,25 +107,25 @@ def _stacked(rows: list[Observed]) -> Observed:
     )
 
 
-# ----------------------------------------------------------------------------- around it
+# ----------------------------------------------------------------------------- input and overlay
 
 
 def model_input(
-    picture: Image.Image,
+    image: Image.Image,
     *,
     input_size: tuple[int, int] = (224, 224),
     crop_from: int | None = None,
     mean: tuple[float, ...] = ARCHITECTURE_MEAN,
     std: tuple[float, ...] = ARCHITECTURE_STD,
 ) -> Tensor:
-    """Prepares an RGB picture with torchvision's transforms, (1, 3, H, W).
+    """Prepare an RGB image with torchvision's transforms, (1, 3, H, W).
 
     Args:
-        picture: decoded already.
+        image: a decoded image.
         input_size: height and width.
-        crop_from: length of the shorter side before the centre is cut out; None squashes, as the tutorial does.
-        mean: of each channel.
-        std: of each channel.
+        crop_from: length of the shorter side before the center crop, in pixels; None resizes without cropping.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
     resize = (
         [transforms.Resize(input_size)]
@@ -133,24 +133,24 @@ def model_input(
         else [transforms.Resize(crop_from), transforms.CenterCrop(input_size)]
     )
     steps = [*resize, transforms.ToTensor(), transforms.Normalize(mean, std)]
-    prepared: Tensor = transforms.Compose(steps)(picture)
+    prepared: Tensor = transforms.Compose(steps)(image)
     return prepared[None]
 
 
-def overlay(picture: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Draws as the tutorial does: the map resized to the RGB picture (H, W, 3), JET, 60/40; returns BGR."""
-    height, width = picture.shape[:2]
+def overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Blend an RGB image (H, W, 3) with the map in JET colors, 60 to 40, as the tutorial does; return BGR."""
+    height, width = image.shape[:2]
     resized = cv2.resize(heatmap, (width, height))
     colors = cv2.applyColorMap(np.uint8(255 * resized), cv2.COLORMAP_JET)
-    blended = cv2.addWeighted(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 0.6, colors, 0.4, 0)
+    blended = cv2.addWeighted(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), 0.6, colors, 0.4, 0)
     return np.asarray(blended, dtype=np.uint8)
 
 
-# ----------------------------------------------------------------------------- things to try it on
+# ----------------------------------------------------------------------------- networks and images
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Gives every parameter and statistic a seeded value under which no term of a layer is idle."""
+    """Give every parameter and statistic a seeded value, chosen so that each term of a layer has an effect."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor: Tensor, low: float, high: float) -> None:
@@ -177,8 +177,8 @@ def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def picture(width: int, height: int, seed: int) -> Image.Image:
-    """Returns a seeded picture with large and small structure, RGB."""
+def seeded_image(width: int, height: int, seed: int) -> Image.Image:
+    """Return a seeded RGB image with coarse and fine structure."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (5, 6, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)

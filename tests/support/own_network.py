@@ -1,4 +1,4 @@
-"""A network of the user's, as the tests of the archive and those of the server pack it."""
+"""A user's network, as the tests of the archive and of the server pack it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """Seven classes, with names that need care."""
+    """A network with seven classes whose names contain a comma, spaces, and non-ASCII characters."""
 
     architecture: str
     network: nn.Module

@@ -310,7 +310,7 @@ def from_data_url(url: str, kind: str) -> bytes:
 
 def sample(seed: int, width: int = 310, height: int = 203) -> Pixels:
     """Returns a seeded picture, RGB, (H, W, 3)."""
-    return np.asarray(oracles.picture(width, height, seed))
+    return np.asarray(oracles.seeded_image(width, height, seed))
 
 
 # ----------------------------------------------------------------------------- archives

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -83,7 +84,7 @@ PEERS = {
 def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     ours = by_targets(forward, method)
     assert ours.amax(dim=(1, 2)).gt(0).all(), "two maps that are all 0 would be equal"
-    taught = oracles.copy.deepcopy(model).requires_grad_(True)
+    taught = copy.deepcopy(model).requires_grad_(True)
     with PEERS[method](taught, [taught.get_submodule(LAYER)]) as peer:
         theirs = peer(images.clone(), [ClassifierOutputTarget(target) for target in TARGETS])
     if method in ("eigencam", "eigengradcam"):  # the sign of a principal component is arbitrary: it leaves that open
@@ -95,7 +96,7 @@ def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tenso
 
 
 def test_finercam_is_pytorch_grad_cams(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
-    taught = oracles.copy.deepcopy(model).requires_grad_(True)
+    taught = copy.deepcopy(model).requires_grad_(True)
     for row, target in enumerate(TARGETS):
         peer = pytorch_grad_cam.FinerCAM(taught, [taught.get_submodule(LAYER)])
         theirs = peer(images[row : row + 1].clone(), target_idx=target)
@@ -290,7 +291,7 @@ def test_fused_maps_are_the_mean_at_the_finest_resolution() -> None:
 def test_maps_change_when_the_network_forgets(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     """Adebayo et al. 2018, cascading randomisation: from the classifier down, each layer's weights are drawn anew."""
     before = by_targets(forward, "gradcam")
-    forgetful = oracles.copy.deepcopy(model)
+    forgetful = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(9)
     for name in ("fc", "layer4", "layer3"):
         for parameter in forgetful.get_submodule(name).parameters():
@@ -388,5 +389,5 @@ def test_the_same_request_twice_is_the_same_to_the_bit(model: nn.Module, images:
 @pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
 def test_a_gpu_gives_the_cpus_maps(model: nn.Module, images: Tensor, forward: ForwardPass, method: str) -> None:
     """Within 0.01: convolutions may run in TF32 there."""
-    on_gpu = run(oracles.copy.deepcopy(model).cuda(), images.cuda())
+    on_gpu = run(copy.deepcopy(model).cuda(), images.cuda())
     torch.testing.assert_close(by_targets(on_gpu, method), by_targets(forward, method), rtol=0, atol=0.01)

@@ -29,19 +29,12 @@ from gradcam.images import decoding as images
 from gradcam.images.decoding import CropGeometry, Region
 from gradcam.settings import Settings
 from tests.support import hostile
+from tests.support.encoding import encoded, png_chunk
+from tests.support.settings import settings
 
 Pixels = NDArray[np.uint8]
 
-SETTINGS = Settings(
-    architecture="resnet18",
-    num_classes=1000,
-    weights="none",
-    weights_sha256="0" * 64,
-    input_size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    layer="layer4.1.conv2",
-)
+SETTINGS = settings()
 CROP = dataclasses.replace(SETTINGS, transform="crop")
 
 
@@ -57,17 +50,6 @@ def smooth(height: int = 48, width: int = 64) -> Pixels:
     y, x = np.mgrid[0:height, 0:width]
     channels = (255 * x / (width - 1), 255 * y / (height - 1), 255 * (1 - x / (width - 1)))
     return np.stack(channels, axis=-1).astype(np.uint8)
-
-
-def encoded(image: Image.Image | Pixels, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture = image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_header(width: int, height: int, bits: int = 8, color: int = 2) -> bytes:

@@ -37,25 +37,15 @@ from gradcam.network.architecture import Labels
 from gradcam.options import Options
 from gradcam.pipeline import Item, Pipeline
 from gradcam.settings import Settings
-from tests.support import hostile, oracles
+from tests.support import oracles
+from tests.support.encoding import encoded
+from tests.support.settings import settings
 
 DEVICES = [
     pytest.param("cpu"),
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
 ]
-SETTINGS = Settings(
-    architecture="resnet18",
-    num_classes=10,
-    weights="seeded",
-    weights_sha256="0" * 64,
-    input_size=(96, 128),
-    mean=oracles.ARCHITECTURE_MEAN,
-    std=oracles.ARCHITECTURE_STD,
-    layer="layer4.1.conv2",
-    engine="eager",
-    resize_size=140,
-    decoding="fast",
-)
+SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, decoding="fast")
 # How many grey levels off it may be, at most and in the mean. nvJPEG enlarges colours in its own way; how far off that
 # is has not been seen.
 OFF = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
@@ -74,11 +64,11 @@ STORED = {
 
 def jpeg(picture: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
-    return hostile.encoded(image, "JPEG", **{"quality": 95, **options})
+    return encoded(image, "JPEG", **{"quality": 95, **options})
 
 
 def photograph(width: int = 400, height: int = 300, seed: int = 0) -> Image.Image:
-    return oracles.picture(width, height, seed)
+    return oracles.seeded_image(width, height, seed)
 
 
 def halves(width: int, height: int) -> Image.Image:
@@ -228,7 +218,7 @@ def without_adobe(data: bytes) -> bytes:
     return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
 
 
-PNG, GIF = (hostile.encoded(photograph(), kind) for kind in ("PNG", "GIF"))
+PNG, GIF = (encoded(photograph(), kind) for kind in ("PNG", "GIF"))
 ORDINARY = jpeg(photograph())
 FRAME = ORDINARY.index(b"\xff\xc0\x00\x11")
 AFTER_FRAME = FRAME + 19
@@ -246,7 +236,7 @@ LEFT = {
     "not a picture": b"hello",
     "nothing": b"",
     "png": PNG,
-    "two in one": hostile.encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
+    "two in one": encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
     "progressive": jpeg(photograph(), progressive=True),
     "four inks": jpeg(photograph().convert("CMYK")),
     "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
@@ -434,7 +424,7 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
     # As large as the network sees: where nothing is resized the same grey levels lead to the same maps.
     requests = [
         Request(jpeg(photograph(128, 96)), Options()),
-        Request(hostile.encoded(photograph(128, 96, 1), "PNG"), Options(explain=2)),
+        Request(encoded(photograph(128, 96, 1), "PNG"), Options(explain=2)),
         Request(broken(), Options()),
         Request(jpeg(photograph(128, 96, 2)), Options(explain=3)),
         Request(jpeg(photograph(128, 96, 3)), Options(overlay="png")),

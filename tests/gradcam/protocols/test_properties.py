@@ -23,8 +23,8 @@ from gradcam.message import Explanation, Prediction, Request, RequestGroup, Resu
 from gradcam.options import PARSERS, Options
 from gradcam.protocols import dispatch as wire
 from gradcam.protocols.kserve import Model
-from gradcam.settings import Settings
 from tests.support import hostile
+from tests.support.settings import settings as model_settings
 
 PICTURE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 BASE64 = base64.b64encode(PICTURE).decode()
@@ -328,18 +328,7 @@ def test_options_mean_the_same_at_every_door(chosen: dict[str, Any]) -> None:
 # ----------------------------------------------------------------------------- pictures
 
 # Small, so that a size which damage has made of another is soon refused.
-SMALL = Settings(
-    architecture="resnet18",
-    num_classes=1000,
-    weights="none",
-    weights_sha256="0" * 64,
-    input_size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    layer="layer4.1.conv2",
-    max_image_pixels=200_000,
-    max_decode_seconds=5,
-)
+SMALL = model_settings(max_image_pixels=200_000, max_decode_seconds=5)
 VALID = hostile.valid()
 
 

@@ -19,6 +19,7 @@ from gradcam.message import Request, Result
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from tests.support import hostile, oracles
+from tests.support.encoding import encoded
 from tools.bulk import worker as explain_worker
 from tools.bulk.worker_process import Engine, EngineError
 
@@ -131,7 +132,7 @@ def pipeline(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_row_says_what_the_pipeline_says(engine: Engine, pipeline: Pipeline, tmp_path: Path) -> None:
-    picture = hostile.encoded(oracles.picture(150, 120, seed=3), "PNG")
+    picture = encoded(oracles.seeded_image(150, 120, seed=3), "PNG")
     (tmp_path / "picture.png").write_bytes(picture)
     (result,) = explain_worker.results(pipeline, [Request(picture, Options(explain=2, topk=3))])
     assert isinstance(result, Result)
@@ -149,7 +150,7 @@ def test_a_row_says_what_the_pipeline_says(engine: Engine, pipeline: Pipeline, t
 
 def test_bad_pictures_are_rows_and_the_process_goes_on(engine: Engine, tmp_path: Path) -> None:
     pid = engine.pid
-    good = hostile.encoded(oracles.picture(80, 60, seed=4), "JPEG")
+    good = encoded(oracles.seeded_image(80, 60, seed=4), "JPEG")
     # What ends this is a signal, which only a main thread gets; an actor's work is on another one.
     endless = hostile.many_comments(10_000_000, filled=False)
     rows = engine.answer([good, b"no picture", str(tmp_path / "none.png"), "a\0b", endless, good])
