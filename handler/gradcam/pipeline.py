@@ -36,15 +36,19 @@ from gradcam.errors import (
 from gradcam.explain import cam, overlay
 from gradcam.explain.cam import METHODS
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.images import decoding as images
-from gradcam.images.decoding import CropGeometry, PreparedInput, Region
+from gradcam.images import decoding
+from gradcam.images.geometry import CropGeometry, Region
+from gradcam.images.model_input import PreparedInput, model_input, normalize, sample
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Explanation, Prediction, Request, Result
-from gradcam.network import architecture as network
-from gradcam.network.architecture import Labels
+from gradcam.network.architecture import build
+from gradcam.network.labels import Labels
+from gradcam.network.weights import load_weights
 from gradcam.options import Options
 from gradcam.settings import Settings, SettingsError
-from gradcam.split.splitter import Split, SplitError, random_images, split
+from gradcam.split.parts import Split, SplitError
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
 
 DEFAULT_TOPK = 5
 MAX_FORWARD = 32
@@ -210,13 +214,13 @@ class Pipeline:
         """
         labels = Labels.read(folder / LABELS_FILE)
         model_file = folder / settings.model_file if settings.model_file else None
-        loaded = network.build(settings.architecture, settings.num_classes, model_file)
-        network.load_weights(loaded, folder / weights_file, settings.weights_sha256)
+        loaded = build(settings.architecture, settings.num_classes, model_file)
+        load_weights(loaded, folder / weights_file, settings.weights_sha256)
         return cls(loaded.to(device), labels, settings, device, max_forward)
 
     def warm_up(self) -> None:
         """Answers batches, so that no client waits for what is done the first time only."""
-        picture = images.sample(self.settings)
+        picture = sample(self.settings)
         for count in self._warming():
             self.answer([Request(picture, Options(overlay="jpeg"))] * count)
 
@@ -293,11 +297,11 @@ class Pipeline:
             return error
 
     def _seen(self, request: Request) -> PreparedInput:
-        picture = images.decode(request.image, self.settings, whole=request.encoding is not None)
+        picture = decoding.decode(request.image, self.settings, whole=request.encoding is not None)
         self._check_overlays(request, picture.width * picture.height)
         view = CropGeometry.of(picture.width, picture.height, self.settings)
-        model_input = images.model_input(picture.image, view, self.settings.decoding)
-        return PreparedInput(view, model_input, None if request.encoding is None else picture.image)
+        prepared = model_input(picture.image, view, self.settings.decoding)  # (3, H, W)
+        return PreparedInput(view, prepared, None if request.encoding is None else picture.image)
 
     def _check(self, options: Options, images_in_request: int) -> None:
         """Checks the options against the model, before any work is done."""
@@ -377,7 +381,7 @@ class Pipeline:
 
     def _normalized(self, items: list[Item]) -> Tensor:
         inputs = torch.stack([item.seen.model_input.to(self.device) for item in items])  # (B, 3, H, W)
-        return images.normalize(inputs.to(memory_format=torch.channels_last), self.settings)
+        return normalize(inputs.to(memory_format=torch.channels_last), self.settings)
 
     def _pass(self, layer: str, normalized: Tensor) -> ForwardPass:
         parts = self.splits[layer]

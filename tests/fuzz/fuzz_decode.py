@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from tools.paths import ROOT
 
 FOLDER = ROOT / "build" / "fuzz"
@@ -28,8 +30,8 @@ except ImportError:
 sys.path[:0] = [str(ROOT / "handler"), str(ROOT / "tests")]
 with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from gradcam.errors import RequestError
-    from gradcam.images import decoding as images
     from gradcam.images import jpeg
+    from gradcam.images.decoding import decode
     from gradcam.message import Request
     from gradcam.protocols import dispatch as wire
     from gradcam.protocols.kserve import Model
@@ -52,13 +54,13 @@ def check_decoder(data: bytes) -> None:
     """Decodes; anything but a picture or a `RequestError` is raised."""
     jpeg.plain(data)
     try:
-        image = images.decode(data, SETTINGS).image
+        image = decode(data, SETTINGS).image
     except RequestError as error:
         check_error(error)
         return
     assert image.mode == "RGB"
     assert 0 < image.width * image.height <= SETTINGS.max_image_pixels
-    assert images.pixels(image).shape == (image.height, image.width, 3)
+    assert np.asarray(image).shape == (image.height, image.width, 3)
 
 
 def check_parser(data: bytes) -> None:

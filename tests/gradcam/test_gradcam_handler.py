@@ -24,6 +24,7 @@ from ts.metrics.metric_type_enum import MetricTypes
 from gradcam import machine
 from gradcam.message import Result
 from gradcam.network import architecture as network
+from gradcam.network.weights import load_weights
 from gradcam.pipeline import Explained, Pipeline
 from gradcam_handler import GradCAMHandler
 from tests.support import oracles
@@ -114,7 +115,7 @@ def test_a_picture_is_answered_as_the_tutorial_would(handler: GradCAMHandler, ar
     document = served.document()
     model = network.build("resnet18", 1000)
     path = archive / "weights.safetensors"
-    network.load_weights(model, path, hashlib.sha256(path.read_bytes()).hexdigest())
+    load_weights(model, path, hashlib.sha256(path.read_bytes()).hexdigest())
     layer = oracles.target_layer(model)
     inputs = oracles.model_input(oracles.seeded_image(WIDTH, HEIGHT, 1))
     predicted = int(model(inputs).argmax())

@@ -28,10 +28,10 @@ from gradcam.errors import (
     UndecodableImage,
     UnknownName,
 )
-from gradcam.images.decoding import Region
+from gradcam.images.geometry import Region
 from gradcam.message import Request, Result
 from gradcam.network import architecture as network
-from gradcam.network.architecture import Labels
+from gradcam.network.labels import Labels
 from gradcam.options import Encoding, Options
 from gradcam.pipeline import Pipeline
 from tests.support import oracles

@@ -14,7 +14,7 @@ import yaml
 
 from gradcam.explain import cam
 from gradcam.message import Request, Result
-from gradcam.network.architecture import Labels
+from gradcam.network.labels import Labels
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings

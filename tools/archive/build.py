@@ -29,10 +29,15 @@ from gradcam.engines.engine import EngineError
 from gradcam.errors import UnknownName, unknown_message
 from gradcam.explain import cam
 from gradcam.network import architecture as network
-from gradcam.network.architecture import TIMM, Labels, NetworkError
+from gradcam.network.architecture import TIMM, NetworkError
+from gradcam.network.labels import Labels
+from gradcam.network.target_layer import default_layer
+from gradcam.network.weights import load_state_dict
 from gradcam.pipeline import LABELS_FILE
 from gradcam.settings import Decoding, Engine, Precision, Settings, SettingsError, Transform
-from gradcam.split.splitter import SplitError, random_images, split
+from gradcam.split.parts import SplitError
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
 from tools.archive import weights as weight_sources
 from tools.archive.weights import Preprocessing, Weights
 from tools.paths import HANDLER as HANDLER_FOLDER
@@ -119,7 +124,7 @@ def build(options: Build) -> Path:
     model = _model(options, loaded)
     num_classes = network.count_classes(model, preprocessing.input_size)
     labels = _labels(given, loaded, num_classes)
-    layer = options.layer or network.default_layer(model, preprocessing.input_size)
+    layer = options.layer or default_layer(model, preprocessing.input_size)
     parts = split(model, layer, preprocessing.input_size)
     with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
         contents = Path(folder) / "contents"
@@ -174,7 +179,7 @@ def _preprocessing(options: Build) -> Preprocessing:
 def _model(options: Build, loaded: Weights) -> nn.Module:
     num_classes = weight_sources.num_classes_of(options.arch, loaded.state_dict, options.model_file)
     model = network.build(options.arch, num_classes, options.model_file)
-    network.load_state_dict(model, loaded.state_dict, f"{loaded.source}, for --arch {options.arch},")
+    load_state_dict(model, loaded.state_dict, f"{loaded.source}, for --arch {options.arch},")
     return model
 
 

@@ -43,12 +43,16 @@ from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.message import Request
 from gradcam.network import architecture as network
-from gradcam.network.architecture import Labels, NetworkError
+from gradcam.network.architecture import NetworkError
+from gradcam.network.labels import Labels
+from gradcam.network.target_layer import default_layer
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.protocols import single_image as plain
 from gradcam.settings import Engine, Settings
-from gradcam.split.splitter import SplitError, random_images, split
+from gradcam.split.parts import SplitError
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
 
 OUTPUT = Path("build/benchmark")
 SEED = 0
@@ -341,7 +345,7 @@ class Benchmark:
         torch.manual_seed(SEED)
         # The peers need parameters that take gradients, as a network has them that is loaded in the usual way.
         self.model = network.build(architecture, CLASSES).requires_grad_(True).to(device)
-        self.layer = network.default_layer(network.build(architecture, CLASSES), INPUT_SIZE)
+        self.layer = default_layer(network.build(architecture, CLASSES), INPUT_SIZE)
         self.device = device
         self.images = torch.randn(max(BATCHES[device]), 3, *INPUT_SIZE, device=device)
         self.synchronize: Run = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -443,7 +447,7 @@ def _small_pipeline(architecture: str) -> Pipeline:
         input_size=SOAK_SIZE,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        layer=network.default_layer(model, SOAK_SIZE),
+        layer=default_layer(model, SOAK_SIZE),
     )
     return Pipeline(model, Labels(tuple(map(str, range(CLASSES)))), settings, torch.device("cpu"))
 

@@ -37,14 +37,16 @@ from torchvision.transforms.functional import gaussian_blur
 from gradcam.engines.engine import EngineError
 from gradcam.errors import RequestError, UnknownName, unknown_message
 from gradcam.explain import cam
-from gradcam.images import decoding as images
-from gradcam.images.decoding import CropGeometry
+from gradcam.images.decoding import decode
+from gradcam.images.geometry import CropGeometry
+from gradcam.images.model_input import model_input, normalize
 from gradcam.message import Request, Result
 from gradcam.network.architecture import NetworkError
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings, SettingsError
-from gradcam.split.splitter import SplitError, split
+from gradcam.split.parts import SplitError
+from gradcam.split.splitter import split
 from tools.client.client import PIPE_COLUMNS, find_pictures, printable
 
 ARCHIVE = Path("model_store/resnet18.mar")
@@ -330,10 +332,10 @@ def evaluate(
 
 def _inputs(pipeline: Pipeline, content: bytes) -> tuple[Tensor, Tensor]:
     """Returns what the network sees of a picture, and a black one; (3, H, W), normalised."""
-    picture = images.decode(content, pipeline.settings)
+    picture = decode(content, pipeline.settings)
     view = CropGeometry.of(picture.width, picture.height, pipeline.settings)
-    image = images.model_input(picture.image, view, pipeline.settings.decoding)  # (3, H, W)
-    image, black = images.normalize(torch.stack([image, torch.zeros_like(image)]), pipeline.settings)
+    image = model_input(picture.image, view, pipeline.settings.decoding)  # (3, H, W)
+    image, black = normalize(torch.stack([image, torch.zeros_like(image)]), pipeline.settings)
     return image, black
 
 

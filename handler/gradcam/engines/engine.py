@@ -19,7 +19,7 @@ from torch.nn import functional
 from gradcam.engines import onednn
 from gradcam.explain import cam
 from gradcam.settings import Engine, Precision
-from gradcam.split.splitter import CutActivations, Split, Trunk
+from gradcam.split.parts import CutActivations, Split, Trunk
 
 logger = logging.getLogger(__name__)
 

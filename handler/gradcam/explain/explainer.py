@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from gradcam.explain import cam
 from gradcam.explain.cam import GRADIENT_METHODS
-from gradcam.split.splitter import CutActivations, Split
+from gradcam.split.parts import CutActivations, Split
 
 logger = logging.getLogger(__name__)
 

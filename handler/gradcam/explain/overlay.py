@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcam.errors import InvalidOption
-from gradcam.images.decoding import Region
+from gradcam.images.geometry import Region
 from gradcam.options import Encoding
 
 COLORMAPS: dict[str, int] = {

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradcam.images import decoding as images
-from gradcam.images.decoding import BaselineJpeg, CropGeometry, PreparedInput
+from gradcam.images.decoding import BaselineJpeg, baseline_jpeg, decode
+from gradcam.images.geometry import CropGeometry
+from gradcam.images.model_input import PreparedInput, is_reduced, model_input, sample
 from gradcam.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,11 @@ class Decoder:
             logger.warning("JPEGs are decoded on the CPU: %s; pip install torchcodec", error)
             return None
         decoder = cls(settings, device, decode_jpeg)
-        data = images.sample(settings)
+        data = sample(settings)
         if (ours := decoder.decode({0: data}, math.inf).get(0)) is None:
             logger.warning("JPEGs are decoded on the CPU: nvJPEG does not work here")
             return None
-        theirs = images.model_input(images.decode(data, settings).image, ours.view, "exact")
+        theirs = model_input(decode(data, settings).image, ours.view, "exact")
         if (off := int((ours.model_input.cpu().int() - theirs.int()).abs().max())) > MAX_LEVEL_DIFFERENCE:
             logger.warning("JPEGs are decoded on the CPU: nvJPEG is %d grey levels off", off)
             return None
@@ -79,11 +80,11 @@ class Decoder:
 
     def _jpeg(self, data: bytes) -> BaselineJpeg | None:
         """Returns a file that is to be decoded here."""
-        jpeg = images.baseline_jpeg(data, self.settings)
+        jpeg = baseline_jpeg(data, self.settings)
         if jpeg is None or jpeg.width * jpeg.height > MOST_PIXELS:
             return None
         view = CropGeometry.of(jpeg.width, jpeg.height, self.settings)
-        return jpeg if images.is_reduced(jpeg.width, jpeg.height, view) else None
+        return jpeg if is_reduced(jpeg.width, jpeg.height, view) else None
 
     def _decoded(self, jpegs: Mapping[int, BaselineJpeg], until: float) -> dict[int, Tensor]:
         """Returns the pictures as they are stored, (3, h, w), uint8; none that cannot be decoded."""

@@ -17,8 +17,11 @@ from gradcam.engines.engine import EngineError
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network import architecture as network
+from gradcam.network.target_layer import default_layer
 from gradcam.settings import Engine, Precision
-from gradcam.split.splitter import Split, random_images, split
+from gradcam.split.parts import Split
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
 from tests.support import oracles
 
 SIZE = (64, 64)
@@ -138,7 +141,7 @@ def test_engines_on_a_gpu(engine: Engine, precision: Precision, model: nn.Module
 @pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "googlenet", "swin_t"])
 def test_other_networks(architecture: str, engine: Engine) -> None:
     model = seeded(architecture)
-    layer = network.default_layer(model, SIZE)
+    layer = default_layer(model, SIZE)
     parts = split(model, layer, SIZE)
     images = random_images(model, SIZE, 3)
 

@@ -15,7 +15,9 @@ from gradcam.engines.engine import accelerate
 from gradcam.engines.onednn import PackedConvolution
 from gradcam.explain import cam
 from gradcam.network import architecture as network
-from gradcam.split.splitter import Split, split
+from gradcam.network.target_layer import default_layer
+from gradcam.split.parts import Split
+from gradcam.split.splitter import split
 from tests.support import oracles
 
 
@@ -322,7 +324,7 @@ def test_a_resnet_is_convolutions_and_little_else() -> None:
 )
 def test_a_mobile_network_is_convolutions_and_little_else(architecture: str, rest: list[str]) -> None:
     net = network.build(architecture, 10)
-    parts = split(oracles.seeded(net, seed=3), network.default_layer(net, (224, 224)), (224, 224))
+    parts = split(oracles.seeded(net, seed=3), default_layer(net, (224, 224)), (224, 224))
     assert isinstance(parts.trunk, fx.GraphModule)
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(4))
     exact = copy.deepcopy(parts.trunk).double()(images.double())[0]

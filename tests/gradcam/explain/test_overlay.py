@@ -12,7 +12,7 @@ from PIL import Image
 
 from gradcam.errors import InvalidOption
 from gradcam.explain import overlay
-from gradcam.images.decoding import Region
+from gradcam.images.geometry import Region
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]

@@ -25,8 +25,10 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from gradcam.errors import RequestError, TooExpensive, TooLarge, UndecodableImage, UnsupportedImage
-from gradcam.images import decoding as images
-from gradcam.images.decoding import CropGeometry, Region
+from gradcam.images import limits
+from gradcam.images.decoding import decode
+from gradcam.images.geometry import CropGeometry, Region
+from gradcam.images.model_input import model_input, normalize
 from gradcam.settings import Settings
 from tests.support import hostile
 from tests.support.encoding import encoded, png_chunk
@@ -102,15 +104,15 @@ def orientation(value: int) -> tuple[int, int, int, bytes]:
 
 
 def decoded(data: bytes, settings: Settings = SETTINGS) -> Pixels:
-    picture = images.decode(data, settings)
+    picture = decode(data, settings)
     assert picture.image.mode == "RGB"
     assert picture.image.size == (picture.width, picture.height)
-    return images.pixels(picture.image)
+    return np.asarray(picture.image)
 
 
 def refused(data: bytes, settings: Settings = SETTINGS) -> RequestError:
     with pytest.raises(RequestError) as raised:
-        images.decode(data, settings)
+        decode(data, settings)
     return raised.value
 
 
@@ -500,7 +502,7 @@ def test_other_kinds_of_picture_are_called_by_their_name(data: bytes, name: str)
 @pytest.mark.parametrize("kind", ["AVIF", "ICO", "JPEG2000", "PPM"])
 def test_what_pillow_could_decode_but_the_contract_does_not_name(kind: str) -> None:
     with pytest.raises((UnsupportedImage, UndecodableImage)):
-        images.decode(encoded(noise(16, 16), kind), SETTINGS)
+        decode(encoded(noise(16, 16), kind), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -672,7 +674,7 @@ def test_a_picture_that_takes_too_much_memory() -> None:
     ids=["jpeg", "webp", "tiff", "png"],
 )
 def test_a_picture_of_the_most_pixels_has_the_memory_it_needs(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "HEADROOM_BYTES", 2**20)
+    monkeypatch.setattr(limits, "HEADROOM_BYTES", 2**20)
     assert decoded(data, dataclasses.replace(SETTINGS, max_image_pixels=9_000_000)).shape == (3000, 3000, 3)
 
 
@@ -695,7 +697,7 @@ def torchvision_input(image: Image.Image, settings: Settings) -> Tensor:
 
 
 def our_input(image: Image.Image, settings: Settings) -> Tensor:
-    return images.model_input(image, CropGeometry.of(image.width, image.height, settings), settings.decoding)
+    return model_input(image, CropGeometry.of(image.width, image.height, settings), settings.decoding)
 
 
 SIZES = [
@@ -798,17 +800,17 @@ def jpeg(width: int, height: int, **options: Any) -> bytes:
 def test_large_jpegs_are_read_at_a_reduced_scale(
     sent: tuple[int, int], settings: Settings, read: tuple[int, int]
 ) -> None:
-    picture = images.decode(jpeg(*sent), settings, whole=False)
+    picture = decode(jpeg(*sent), settings, whole=False)
     assert (picture.width, picture.height) == sent
     assert picture.image.size == read
-    exact = our_input(images.decode(jpeg(*sent), settings).image, SETTINGS)
+    exact = our_input(decode(jpeg(*sent), settings).image, SETTINGS)
     view = CropGeometry.of(*sent, dataclasses.replace(settings, transform="squash"))
-    ours = images.model_input(picture.image, view, "fast")
+    ours = model_input(picture.image, view, "fast")
     assert (ours.int() - exact.int()).abs().max() <= 3
 
 
 def test_a_reduced_picture_that_lies_on_its_side() -> None:
-    picture = images.decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, whole=False)
+    picture = decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, whole=False)
     assert (picture.width, picture.height, *picture.image.size) == (1200, 1000, 600, 500)
 
 
@@ -816,7 +818,7 @@ def test_a_reduced_picture_that_lies_on_its_side() -> None:
 def test_what_is_not_reduced(data: bytes) -> None:
     """A picture for an overlay, and what is no JPEG."""
     png = data.startswith(b"\x89PNG")
-    assert images.decode(data, FAST, whole=not png).image.size == (2000, 2000)
+    assert decode(data, FAST, whole=not png).image.size == (2000, 2000)
 
 
 # ----------------------------------------------------------------------------- geometry
@@ -875,7 +877,7 @@ def test_region_shows_what_the_input_shows() -> None:
 @pytest.mark.parametrize("settings", [SETTINGS, CROP], ids=["squash", "crop"])
 def test_normalized_input_equals_torchvision(settings: Settings) -> None:
     image = Image.fromarray(noise(300, 400))
-    ours = images.normalize(our_input(image, settings)[None], settings)
+    ours = normalize(our_input(image, settings)[None], settings)
     resize = transforms.Resize((224, 224)) if settings is SETTINGS else transforms.Resize(256)
     theirs = transforms.Compose(
         [resize, transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(settings.mean, settings.std)]
@@ -888,5 +890,5 @@ def test_every_byte_is_normalized_as_by_torchvision() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     pixels = np.stack([values] * 3, axis=-1)
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(SETTINGS.mean, SETTINGS.std)])(pixels)
-    ours = images.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None], SETTINGS)
+    ours = normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None], SETTINGS)
     assert torch.equal(ours[0], theirs)

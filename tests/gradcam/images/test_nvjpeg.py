@@ -26,14 +26,15 @@ from torch.nn import functional
 
 from gradcam import pipeline as pipeline_module
 from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
-from gradcam.images import decoding as images
-from gradcam.images import nvjpeg
-from gradcam.images.decoding import CropGeometry, PreparedInput
+from gradcam.images import decoding, nvjpeg
+from gradcam.images.decoding import DecodedImage, baseline_jpeg
+from gradcam.images.geometry import CropGeometry
 from gradcam.images.jpeg import plain
+from gradcam.images.model_input import PreparedInput, model_input
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Request, Result
 from gradcam.network import architecture as network
-from gradcam.network.architecture import Labels
+from gradcam.network.labels import Labels
 from gradcam.options import Options
 from gradcam.pipeline import Item, Pipeline
 from gradcam.settings import Settings
@@ -86,9 +87,9 @@ def decoder_on(device: str, **changes: Any) -> Decoder:
 
 def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[CropGeometry, Tensor]:
     """What Pillow makes of a picture, at full scale and to the pixel."""
-    picture = images.decode(data, settings, whole=True)
+    picture = decoding.decode(data, settings, whole=True)
     view = CropGeometry.of(picture.width, picture.height, settings)
-    return view, images.model_input(picture.image, view, "exact")
+    return view, model_input(picture.image, view, "exact")
 
 
 def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, PreparedInput]:
@@ -260,7 +261,7 @@ LEFT = {
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     data = LEFT[name]
-    assert (images.baseline_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
+    assert (baseline_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
     assert ORDINARY not in LEFT.values()
     assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
@@ -283,7 +284,7 @@ def test_odd_structures_are_not_plain(data: bytes) -> None:
 
 
 def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
     assert decoded(decoder, {0: PNG, 1: GIF, 2: b""}) == {}
 
 
@@ -305,7 +306,7 @@ def broken() -> bytes:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_broken_one_harms_no_other(device: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert images.baseline_jpeg(broken(), SETTINGS) is not None
+    assert baseline_jpeg(broken(), SETTINGS) is not None
     sent = {row: broken() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
     seen = decoded(decoder_on(device), sent)
     assert sorted(seen) == [0, 2]
@@ -432,13 +433,13 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
     ours, theirs = pipelines
     expected = theirs.answer(requests)
     by_pillow: list[bytes] = []
-    decode = images.decode
+    decode = decoding.decode
 
-    def noted(data: bytes, settings: Settings, *, whole: bool) -> images.DecodedImage:
+    def noted(data: bytes, settings: Settings, *, whole: bool) -> DecodedImage:
         by_pillow.append(data)
         return decode(data, settings, whole=whole)
 
-    monkeypatch.setattr(images, "decode", noted)
+    monkeypatch.setattr(decoding, "decode", noted)
     got = ours.answer(requests)
     assert {requests.index(request) for request in requests if request.image in by_pillow} == {1, 2, 4}
     assert isinstance(got[2], UndecodableImage)

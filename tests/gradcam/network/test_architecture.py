@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from gradcam.errors import UnknownName
 from gradcam.network import architecture as network
-from gradcam.network.architecture import Labels, NetworkError
+from gradcam.network.architecture import NetworkError
+from gradcam.network.labels import Labels
+from gradcam.network.target_layer import check_layer, default_layer
+from gradcam.network.weights import load_state_dict, load_weights
 
 
 def small() -> nn.Sequential:
@@ -49,7 +52,7 @@ def test_efficientnet_lite0_by_name() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     built = network.build("efficientnet_lite0", 5)
     assert built(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
-    assert network.default_layer(built, (64, 64)) == "_conv_head"
+    assert default_layer(built, (64, 64)) == "_conv_head"
 
 
 # ----------------------------------------------------------------------------- target layer
@@ -89,13 +92,13 @@ class Branches(nn.Module):
 @pytest.mark.parametrize(("model", "layer"), [(SqueezeAndExcitation, "stem"), (Branches, "norm")])
 def test_the_default_layer_is_the_last_that_sees_it_all(model: type[nn.Module], layer: str) -> None:
     built = model().eval().requires_grad_(False)
-    assert network.default_layer(built, (64, 64)) == layer
+    assert default_layer(built, (64, 64)) == layer
     assert not any(module._forward_hooks for module in built.modules())
 
 
 def test_a_network_without_a_grid_has_no_default_layer() -> None:
     with pytest.raises(NetworkError, match=r"no layer of the network has an output that lies on the picture"):
-        network.default_layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (8, 8))
+        default_layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (8, 8))
 
 
 @pytest.mark.parametrize(
@@ -132,14 +135,14 @@ def test_a_network_of_ones_own(tmp_path: Path, text: str) -> None:
 
 def test_check_layer() -> None:
     built = network.build("resnet18", 10)
-    network.check_layer(built, "layer4.1.conv2")
-    network.check_layer(built, "layer4")
+    check_layer(built, "layer4.1.conv2")
+    check_layer(built, "layer4")
     with pytest.raises(UnknownName) as raised:
-        network.check_layer(built, "layer4.1.conv9")
+        check_layer(built, "layer4.1.conv9")
     assert (raised.value.code, raised.value.status) == ("unknown_layer", 422)
     assert str(raised.value).startswith("the network has no layer 'layer4.1.conv9'; did you mean 'layer4.1.conv")
     with pytest.raises(UnknownName):
-        network.check_layer(built, "")
+        check_layer(built, "")
 
 
 # ----------------------------------------------------------------------------- weights
@@ -160,14 +163,14 @@ def refused(state_dict: dict[str, Tensor]) -> str:
     model = small()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(NetworkError) as raised:
-        network.load_state_dict(model, state_dict, "some.pth")
+        load_state_dict(model, state_dict, "some.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     return str(raised.value)
 
 
 def test_a_state_dict_is_loaded() -> None:
     source, target = small(), small()
-    network.load_state_dict(target, source.state_dict(), "some.pth")
+    load_state_dict(target, source.state_dict(), "some.pth")
     for name, tensor in target.state_dict().items():
         assert torch.equal(tensor, source.state_dict()[name])
 
@@ -175,7 +178,7 @@ def test_a_state_dict_is_loaded() -> None:
 def test_half_precision_is_loaded_as_float32() -> None:
     target = small()
     halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in changed().items()}
-    network.load_state_dict(target, halves, "some.pth")
+    load_state_dict(target, halves, "some.pth")
     loaded = target.state_dict()["0.weight"]
     assert loaded.dtype == torch.float32
     assert torch.equal(loaded, halves["0.weight"].float())
@@ -216,7 +219,7 @@ def test_a_checkpoint_from_before_batches_were_counted() -> None:
     old = changed(**{"1_num_batches_tracked": None})
     small().load_state_dict(old)
     target = small()
-    network.load_state_dict(target, old, "resnet18-5c106cde.pth")
+    load_state_dict(target, old, "resnet18-5c106cde.pth")
     assert torch.equal(target.state_dict()["3.weight"], old["3.weight"])
 
 
@@ -225,12 +228,12 @@ def test_load_weights_reads_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(dict(source.state_dict()), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    network.load_weights(target, path, digest)
+    load_weights(target, path, digest)
     assert torch.equal(target.state_dict()["3.weight"], source.state_dict()["3.weight"])
     with pytest.raises(NetworkError, match=r"^weights.safetensors does not fit the network"):
-        network.load_weights(nn.Linear(1, 1), path, digest)
+        load_weights(nn.Linear(1, 1), path, digest)
     with pytest.raises(NetworkError, match=r"^weights.safetensors is damaged: its SHA-256 is not"):
-        network.load_weights(target, path, "0" * 64)
+        load_weights(target, path, "0" * 64)
 
 
 # ----------------------------------------------------------------------------- labels

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from gradcam.engines import engine as engines
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network import architecture as network
-from gradcam.split.splitter import random_images, split
+from gradcam.network.target_layer import default_layer
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
 
 CLASSES = 7
 PATCH = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
@@ -98,7 +100,7 @@ def test_default_layer_is_explained_as_by_autograd(
     side = smallest_side(architecture)
     model = network.build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as it is served
     seed(model)
-    layer = network.default_layer(model, (side, side))
+    layer = default_layer(model, (side, side))
     convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     assert layer == OTHER_THAN_LAST_CONVOLUTION.get(architecture, convolutions[-1])
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gradcam.errors import InvalidOption, InvalidRequest, RequestError, TooLarge, UndecodableImage, UnknownName
-from gradcam.images.decoding import Region
+from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Reply, Request, Result
 from gradcam.options import Encoding, Options
 from gradcam.protocols import dispatch as wire

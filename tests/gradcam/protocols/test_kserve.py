@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnknownName
-from gradcam.images.decoding import Region
+from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Options
 from gradcam.protocols import dispatch as wire

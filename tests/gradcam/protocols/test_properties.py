@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gradcam.errors import RequestError, UndecodableImage
-from gradcam.images import decoding as images
-from gradcam.images.decoding import Region
+from gradcam.images.decoding import baseline_jpeg, decode
+from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Request, RequestGroup, Result
 from gradcam.options import PARSERS, Options
 from gradcam.protocols import dispatch as wire
@@ -334,14 +334,14 @@ VALID = hostile.valid()
 
 def decoded_or_refused(data: bytes) -> Image.Image | RequestError:
     try:
-        return images.decode(data, SMALL).image
+        return decode(data, SMALL).image
     except RequestError as error:
         return error
 
 
 def check_decoding(data: bytes) -> None:
     outcome = decoded_or_refused(data)
-    plain = images.baseline_jpeg(data, SMALL)
+    plain = baseline_jpeg(data, SMALL)
     if plain is not None and isinstance(outcome, Image.Image):
         assert (plain.width, plain.height) == outcome.size
     if isinstance(outcome, RequestError):
@@ -350,7 +350,7 @@ def check_decoding(data: bytes) -> None:
     else:
         assert outcome.mode == "RGB"
         assert 0 < outcome.width * outcome.height <= SMALL.max_image_pixels
-        assert images.pixels(outcome).shape == (outcome.height, outcome.width, 3)
+        assert np.asarray(outcome).shape == (outcome.height, outcome.width, 3)
 
 
 @st.composite
@@ -392,7 +392,7 @@ def test_bytes_are_decoded_or_refused(beginning: bytes, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", VALID)
 def test_the_files_that_are_damaged_here_are_whole(kind: str) -> None:
-    image = images.decode(VALID[kind], SMALL).image
+    image = decode(VALID[kind], SMALL).image
     with Image.open(io.BytesIO(VALID[kind])) as opened:
         assert sorted(image.size) == sorted(opened.size)
     if kind != "bmp rle":

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from gradcam.errors import UnknownName
 from gradcam.explain import cam
 from gradcam.network import architecture as network
-from gradcam.split.splitter import Split, SplitError, split
+from gradcam.network.target_layer import default_layer
+from gradcam.split.parts import Split, SplitError
+from gradcam.split.splitter import split
 from tests.support import oracles
 
 CLASSES = 10
@@ -212,9 +214,7 @@ def test_the_head_takes_more_rows_than_the_trunk_had() -> None:
 
 
 def test_the_target_layer_is_the_tutorials() -> None:
-    assert (
-        network.default_layer(real("resnet18"), (64, 64)) == oracles.target_layer(real("resnet18")) == "layer4.1.conv2"
-    )
+    assert default_layer(real("resnet18"), (64, 64)) == oracles.target_layer(real("resnet18")) == "layer4.1.conv2"
 
 
 def test_no_hook_stays_and_the_network_stays_whole() -> None:

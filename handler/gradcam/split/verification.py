@@ -1,0 +1,64 @@
+"""The two parts, verified against the network on random images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gradcam.split.parts import Split, SplitError
+
+
+def verify(parts: Split, images: Tensor, activations: Tensor, logits: Tensor) -> None:
+    """Checks on random images that the parts give what the network gave, that images do not mix, and gradients.
+
+    Raises:
+        SplitError: they do not; a network that mixes images cannot be served in batches either.
+    """
+    with torch.no_grad():
+        features = parts.features(images)
+        pairs = {"activations": (features.activations, activations), "logits": (parts.logits(features), logits)}
+        for row, expected in enumerate(logits):
+            index = torch.tensor([row], device=images.device)
+            pairs["logits of one row of a batch"] = (parts.logits(features.rows(index))[0], expected)
+            pairs["logits of an image alone"] = (parts.logits(parts.features(images[index]))[0], expected)
+            for name, (ours, theirs) in pairs.items():
+                _check_equal(ours, theirs, parts.layer, name)
+    try:
+        with torch.enable_grad():
+            gradients = parts.gradients(features, lambda logits: logits.amax(dim=1))
+    except RuntimeError as error:
+        raise SplitError(f"cannot explain {parts.layer!r}: no gradient reaches it: {error}") from error
+    if not gradients.isfinite().all():
+        raise SplitError(f"cannot explain {parts.layer!r}: its gradients are not finite")
+
+
+def _check_equal(ours: Tensor, theirs: Tensor, layer: str, name: str) -> None:
+    if not theirs.isfinite().all():
+        raise SplitError(f"cannot cut at {layer!r}: the network's own {name} are not finite")
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
+        raise SplitError(f"cannot cut at {layer!r}: the parts do not give the network's own {name}")
+
+
+def replay_bytes(parts: Split, images: Tensor) -> int:
+    """Measures what autograd keeps of one pair's replay, and the pair's values at the cut."""
+    parameters = {parameter.data_ptr() for parameter in parts.head.parameters()}
+    kept: dict[int, int] = {}
+
+    def measure(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in parameters:
+            kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.no_grad():
+        features = parts.features(images)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
+        parts.gradients(features, lambda logits: logits[:, 0])
+    at_cut = features.activations.nbytes + sum(other.nbytes for other in features.others)
+    return at_cut + sum(kept.values())
+
+
+def random_images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
+    """Returns seeded images (count, 3, H, W) on the network's device."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, *input_size, generator=generator)  # (count, 3, H, W)
+    return images.to(next(network.parameters()).device)
