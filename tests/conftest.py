@@ -1,4 +1,4 @@
-"""Archives that the tests of the archive and those of the server share, each built once a session."""
+"""Archives shared by several test folders, each built once per session, and the distribution of tests to processes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Read when torch is imported, here and by every process that a test starts: their threads would fight over the cores,
-# and waiting for one another costs many times the work.
+# torch reads this at import, here and in every process that a test starts. With more threads than cores, the threads
+# spend most of their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -22,8 +22,8 @@ from tools.archive.build import Build
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keeps the tests of a file, which share fixtures, in one process, and all that need a TorchServe in one."""
-    # xdist's own groups do nothing with this pytest: it no longer takes a test's name from where xdist writes it.
+    """Keep the tests of a file in one process, because they share fixtures, and all of tests/server in another."""
+    # xdist's `loadgroup` has no effect with this pytest, which ignores the node ids that xdist changes.
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
 
     class Scheduling(LoadScopeScheduling):
@@ -41,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def squash_archive(store: Path) -> Path:
-    """ResNet-18 with random weights, on the engine that starts at once, everything else as it comes."""
+    """ResNet-18 with random weights and the eager engine, which starts fast; other settings are the defaults."""
     return build_mar.build(Build("resnet18", "random", engine="eager", name="squash", output=store))
 
 
@@ -56,7 +56,7 @@ def own_network(tmp_path_factory: pytest.TempPathFactory) -> OwnNetwork:
 
 @pytest.fixture(scope="session")
 def own_archive(own_network: OwnNetwork, store: Path) -> Path:
-    """The user's network as `own`."""
+    """An archive of the user's network, named `own`."""
     labels = own_network.weights.with_name("own.txt")
     labels.write_text("\n".join(own_network.labels), encoding="utf-8")
     return build_mar.build(

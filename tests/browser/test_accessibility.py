@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.lens_page import EXAMPLES, MODEL, Lens, decoded
+from tests.support.encoding import decoded
+from tests.support.lens_page import EXAMPLES, MODEL, Lens
 from tools.client import client as predict
 
 CHELSEA = EXAMPLES / "chelsea.jpg"

@@ -57,7 +57,7 @@ def test_too_large_a_file_is_not_sent(lens: Lens, tmp_path: Path) -> None:
     lens.choose(file)
     assert trouble(lens)[1] == "large.jpg has 34.0 MB; the limit is 33.0 MB."
     assert lens.page.locator("#again").is_hidden()
-    assert lens.asked == []
+    assert lens.predictions == []
 
 
 def test_a_layer_that_cannot_be_explained(lens: Lens) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.lens_page import EXAMPLES, MODEL, Lens, decoded, difference
+from tests.support.encoding import decoded
+from tests.support.lens_page import EXAMPLES, MODEL, Lens, difference
 
 CHELSEA = EXAMPLES / "chelsea.jpg"
 CAT, TIGER = 285, 282
@@ -58,7 +59,7 @@ def test_from_a_picture_to_its_overlay(lens: Lens, way: str) -> None:
     assert lens.fact("region") == "the whole picture"
     # JPEG decoders differ by some levels, the map is the same.
     assert np.abs(lens.pixels().astype(int) - lens.overlay(CHELSEA, CAT)).mean() < 1
-    assert len(lens.asked) == 1
+    assert len(lens.predictions) == 1
 
 
 def test_bars_are_as_long_as_the_probabilities(lens: Lens) -> None:
@@ -179,7 +180,7 @@ def test_a_class_is_chosen_with_keys_and_shown_at_once(lens: Lens) -> None:
         assert lens.title() == label
         assert lens.page.evaluate("document.activeElement.checked")
 
-    assert len(lens.asked) == 1
+    assert len(lens.predictions) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_any_class_is_found_and_explained(lens: Lens, typed: str, label: str) ->
     assert lens.classes()[-1] == label
     index = int(next(entry["index"] for entry in lens.answer(CHELSEA, targets=label)["explanations"]))
     assert np.abs(lens.pixels().astype(int) - lens.overlay(CHELSEA, index)).mean() < 1
-    assert len(lens.asked) == 2
+    assert len(lens.predictions) == 2
 
 
 def test_the_search_with_arrows_and_escape(lens: Lens) -> None:
@@ -294,7 +295,7 @@ def test_two_classes_side_by_side(lens: Lens, png: Path) -> None:
     # One look for both: what is left is what the server draws for each.
     assert difference(lens.pixels(0), lens.overlay(png, 287)) <= MAX_DIFFERENCE
     assert difference(lens.pixels(1), lens.overlay(png, 281)) <= MAX_DIFFERENCE
-    assert len(lens.asked) == 1
+    assert len(lens.predictions) == 1
 
 
 def test_two_methods_side_by_side(lens: Lens, png: Path) -> None:
@@ -322,10 +323,10 @@ def test_methods_and_layers_are_the_servers(lens: Lens, png: Path) -> None:
 
     assert difference(lens.pixels(), lens.overlay(png, CAT, layer="_blocks.10")) <= MAX_DIFFERENCE
     # All classes of the list came with it.
-    before = len(lens.asked)
+    before = len(lens.predictions)
     lens.pick("tiger cat")
     assert difference(lens.pixels(), lens.overlay(png, TIGER, layer="_blocks.10")) <= MAX_DIFFERENCE
-    assert len(lens.asked) == before
+    assert len(lens.predictions) == before
 
 
 # ----------------------------------------------------------------------------- what one keeps

@@ -1,4 +1,4 @@
-"""What images are built with."""
+"""The choice between docker and podman, and of the base image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.image.container import ImageError
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for commands, the only one there is."""
+    """An empty folder, the only one on PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -24,23 +24,23 @@ def command(path: Path, name: str, status: int) -> None:
     (path / name).chmod(0o755)
 
 
-def test_a_docker_that_runs_comes_first(path: Path) -> None:
+def test_running_docker_is_preferred(path: Path) -> None:
     command(path, "docker", 0)
     command(path, "podman", 0)
     assert image.find_engine().command == "docker"
 
 
-def test_podman_takes_the_place_of_a_docker_whose_engine_does_not_run(path: Path) -> None:
+def test_podman_is_used_if_docker_does_not_run(path: Path) -> None:
     command(path, "docker", 1)
     command(path, "podman", 0)
     assert image.find_engine().command == "podman"
 
 
-def test_where_there_is_neither_it_says_what_to_install(path: Path) -> None:
+def test_error_without_docker_and_podman_says_what_to_install(path: Path) -> None:
     command(path, "docker", 1)
     with pytest.raises(ImageError, match=r"apt-get install --no-install-recommends podman runc catatonit debootstrap"):
         image.find_engine()
 
 
-def test_a_base_that_cannot_be_pulled_is_made_of_the_release_in_its_name() -> None:
+def test_base_image_names_its_debian_release() -> None:
     assert image.base_image() == "docker.io/library/python:3.11-slim-bookworm"

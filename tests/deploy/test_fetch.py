@@ -1,4 +1,4 @@
-"""The script that fetches an archive when a pod starts."""
+"""The script that downloads an archive when a pod starts."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def fetch(url: str, sha256: str, folder: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_an_archive_with_the_right_hash_is_there_under_the_models_name(url: str, tmp_path: Path) -> None:
-    done = fetch(url, hashlib.sha256(ARCHIVE).hexdigest().upper(), tmp_path / "models")
-    assert done.returncode == 0, done.stderr
+def test_archive_with_the_right_hash_is_stored_under_the_models_name(url: str, tmp_path: Path) -> None:
+    completed = fetch(url, hashlib.sha256(ARCHIVE).hexdigest().upper(), tmp_path / "models")
+    assert completed.returncode == 0, completed.stderr
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine.mar"]
     assert (tmp_path / "models" / "mine.mar").read_bytes() == ARCHIVE
 
 
-def test_one_with_another_hash_is_not(url: str, tmp_path: Path) -> None:
-    done = fetch(url, "0" * 64, tmp_path / "models")
-    assert done.returncode == 1
-    assert hashlib.sha256(ARCHIVE).hexdigest() in done.stderr
+def test_archive_with_another_hash_is_rejected(url: str, tmp_path: Path) -> None:
+    completed = fetch(url, "0" * 64, tmp_path / "models")
+    assert completed.returncode == 1
+    assert hashlib.sha256(ARCHIVE).hexdigest() in completed.stderr
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_one_that_is_not_there_is_said_so(url: str, tmp_path: Path) -> None:
-    done = fetch(f"{url}x", "0" * 64, tmp_path / "models")
-    assert done.returncode == 1
-    assert "404" in done.stderr
+def test_missing_archive_is_reported(url: str, tmp_path: Path) -> None:
+    completed = fetch(f"{url}x", "0" * 64, tmp_path / "models")
+    assert completed.returncode == 1
+    assert "404" in completed.stderr
     assert list((tmp_path / "models").iterdir()) == []

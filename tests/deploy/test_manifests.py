@@ -1,4 +1,4 @@
-"""The manifests, as a real kubectl renders them: valid, and what they promise."""
+"""The manifests as kubectl renders them: valid, secure, and consistent with the image and its metrics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def documents(request: pytest.FixtureRequest, rendered: dict[tuple[str, bool], l
 
 @pytest.fixture(params=[("cpu", True), ("gpu", True)], ids=["cpu", "gpu"])
 def deployed(request: pytest.FixtureRequest, rendered: dict[tuple[str, bool], list[Document]]) -> list[Document]:
-    """An overlay with a Deployment, and all components."""
+    """An overlay with a Deployment and all components."""
     return rendered[request.param]
 
 
@@ -52,38 +52,38 @@ def dockerfile_env(name: str) -> str:
     return match[1]
 
 
-# ----------------------------------------------------------------------------- valid
+# ----------------------------------------------------------------------------- validity
 
 
 def validate(document: Document) -> None:
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_kubernetes_takes_every_object(documents: list[Document]) -> None:
-    known = [document for document in documents if document["kind"] not in CUSTOM]
-    for document in known:
+def test_every_object_is_valid(documents: list[Document]) -> None:
+    standard = [document for document in documents if document["kind"] not in CUSTOM]
+    for document in standard:
         validate(document)
-    assert known or {document["kind"] for document in documents} == {"InferenceService", "ServingRuntime"}
+    assert standard or {document["kind"] for document in documents} == {"InferenceService", "ServingRuntime"}
 
 
-def test_the_validation_refuses_what_it_does_not_know(rendered: dict[tuple[str, bool], list[Document]]) -> None:
+def test_validation_rejects_unknown_fields(rendered: dict[tuple[str, bool], list[Document]]) -> None:
     broken = copy.deepcopy(only(rendered["cpu", False], "Deployment"))
     broken["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="livenesProbe"):
         validate(broken)
 
 
-def test_the_runtime_of_kserve_is_a_pod(rendered: dict[tuple[str, bool], list[Document]]) -> None:
+def test_serving_runtime_is_a_valid_pod(rendered: dict[tuple[str, bool], list[Document]]) -> None:
     spec = pod_of(rendered["kserve", False])
     pod = {"containers": copy.deepcopy(spec["containers"]), "volumes": spec["volumes"]}
     for probe in ("readinessProbe", "livenessProbe"):
-        # Knative has one port, and fills it in.
+        # Knative fills in its only port.
         pod["containers"][0][probe]["httpGet"].setdefault("port", 8080)
     validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod})
 
 
 def closed(schema: Any) -> Any:
-    """Returns an OpenAPI schema that takes no field it does not name."""
+    """Return an OpenAPI schema that rejects fields it does not name."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -97,9 +97,9 @@ def closed(schema: Any) -> Any:
     return result
 
 
-def test_kserve_takes_the_inference_service(rendered: dict[tuple[str, bool], list[Document]]) -> None:
+def test_inference_service_is_valid(rendered: dict[tuple[str, bool], list[Document]]) -> None:
     if not CRD.is_file():
-        pytest.skip(f"{CRD.name}, KServe's definition of an InferenceService, is not there")
+        pytest.skip(f"{CRD.name}, KServe's definition of an InferenceService, is missing")
     (version,) = yaml.load(CRD.read_text(), yaml.CSafeLoader)["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -115,7 +115,7 @@ def test_kserve_takes_the_inference_service(rendered: dict[tuple[str, bool], lis
 # ----------------------------------------------------------------------------- policies
 
 
-def test_no_container_may_do_more_than_it_needs(documents: list[Document]) -> None:
+def test_containers_have_minimal_privileges(documents: list[Document]) -> None:
     pod = pod_of(documents)
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         context = pod.get("securityContext", {}) | container["securityContext"]
@@ -129,13 +129,13 @@ def test_no_container_may_do_more_than_it_needs(documents: list[Document]) -> No
     assert not any("hostPath" in volume for volume in pod["volumes"])
 
 
-def test_no_pod_has_the_clusters_credentials(documents: list[Document]) -> None:
+def test_pods_have_no_cluster_credentials(documents: list[Document]) -> None:
     specs = [document["spec"] for document in documents if document["kind"] == "InferenceService"]
     pod = specs[0]["predictor"] if specs else pod_of(documents)
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_every_container_has_its_share_and_no_more(documents: list[Document]) -> None:
+def test_containers_have_resource_requests_and_limits(documents: list[Document]) -> None:
     pod = pod_of(documents)
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
@@ -143,16 +143,16 @@ def test_every_container_has_its_share_and_no_more(documents: list[Document]) ->
     assert all("sizeLimit" in volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume)
 
 
-def test_workers_and_threads_are_left_to_the_image(documents: list[Document]) -> None:
+def test_image_decides_workers_and_threads(documents: list[Document]) -> None:
     container = server_of(documents)
     assert not {"OMP_NUM_THREADS", "TS_DEFAULT_WORKERS_PER_MODEL"} & environment(container).keys()
     limits = container["resources"]["limits"]
     assert limits["memory"].endswith("Gi")
     plan = WorkerPlan.of(int(limits["cpu"]), int(limits["memory"][:-2]) * 2**30, int(limits.get("nvidia.com/gpu", 0)))
-    assert capacity == (WorkerPlan(1, 4) if "nvidia.com/gpu" in limits else WorkerPlan(2, 1))
+    assert plan == (WorkerPlan(1, 4) if "nvidia.com/gpu" in limits else WorkerPlan(2, 1))
 
 
-def test_the_images_are_targets_of_the_dockerfile(documents: list[Document]) -> None:
+def test_images_are_targets_of_the_dockerfile(documents: list[Document]) -> None:
     targets = set(re.findall(r"^FROM runtime AS (\w+)$", DOCKERFILE, re.MULTILINE))
     pod = pod_of(documents)
     images = {container["image"] for container in [*pod["containers"], *pod.get("initContainers", [])]}
@@ -160,22 +160,22 @@ def test_the_images_are_targets_of_the_dockerfile(documents: list[Document]) -> 
     assert images < {f"gradcam-serving:{target}" for target in targets}
 
 
-def test_probes_tell_loading_from_dead(deployed: list[Document]) -> None:
+def test_probes_distinguish_loading_from_dead(deployed: list[Document]) -> None:
     container = server_of(deployed)
     startup, readiness, liveness = (container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness"))
-    # Loading is proved over by an answer, and may take as long as TorchServe's startupTimeout.
+    # An answer shows that loading is complete; loading may take TorchServe's startupTimeout.
     assert startup["exec"]["command"][:2] == ["python", "/app/healthcheck.py"]
     assert "healthcheck.py" in DOCKERFILE
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
     assert startup["timeoutSeconds"] > int(startup["exec"]["command"][3])
-    # After that nothing waits in the queue, and to be started anew takes longer than to be taken out of service.
+    # Later probes bypass the queue. A pod is taken out of service long before it is restarted.
     assert readiness["httpGet"] == liveness["httpGet"] == {"path": "/health", "port": "http"}
     assert "acl health path /health" in HAPROXY
-    patience = [probe["periodSeconds"] * probe["failureThreshold"] for probe in (readiness, liveness)]
-    assert patience == [10, 180]
+    seconds = [probe["periodSeconds"] * probe["failureThreshold"] for probe in (readiness, liveness)]
+    assert seconds == [10, 180]
 
 
-def test_the_ports_are_those_of_the_image(documents: list[Document]) -> None:
+def test_ports_match_the_image(documents: list[Document]) -> None:
     config = (ROOT / "config.properties").read_text() + (ROOT / "docker" / "torchserve.properties").read_text()
     settings = dict(line.split("=", 1) for line in config.splitlines() if "=" in line and not line.startswith("#"))
     outside = {int(port) for port in re.findall(r"bind :(\d+)", HAPROXY)}
@@ -185,13 +185,13 @@ def test_the_ports_are_those_of_the_image(documents: list[Document]) -> None:
     exposed = re.search(r"^EXPOSE (.+)$", DOCKERFILE, re.MULTILINE)
     assert exposed is not None
     assert set(map(int, exposed[1].split())) == outside
-    # Nobody outside reaches the management API.
+    # The management API is reachable only inside the pod.
     assert settings["management_address"] == "http://127.0.0.1:8081"
     assert settings["grpc_management_address"] == settings["grpc_inference_address"] == "127.0.0.1"
     assert settings["inference_address"].startswith("http://127.0.0.1:")
 
 
-def test_everything_finds_the_pods(deployed: list[Document]) -> None:
+def test_selectors_match_the_pods(deployed: list[Document]) -> None:
     deployment = only(deployed, "Deployment")
     ports = {port["name"] for port in server_of(deployed)["ports"]}
     assert deployment["spec"]["template"]["metadata"]["labels"] == LABELS
@@ -210,7 +210,7 @@ def test_everything_finds_the_pods(deployed: list[Document]) -> None:
     assert {endpoint["port"] for endpoint in monitor["endpoints"]} < {port["name"] for port in service["spec"]["ports"]}
 
 
-def test_only_pictures_and_metrics_come_in_and_nothing_goes_out(
+def test_network_policy_admits_only_requests_and_metrics(
     rendered: dict[tuple[str, bool], list[Document]],
 ) -> None:
     policy = only(rendered["cpu", False], "NetworkPolicy")["spec"]
@@ -224,12 +224,12 @@ def test_only_pictures_and_metrics_come_in_and_nothing_goes_out(
     assert policy["egress"] == []
 
 
-def test_the_page_is_reached_by_a_service_of_its_own_and_reaches_what_it_asks(deployed: list[Document]) -> None:
+def test_page_has_its_own_service_and_reaches_torchserve(deployed: list[Document]) -> None:
     (page,) = (container for container in pod_of(deployed)["containers"] if container["name"] == "lens")
     (port,) = page["ports"]
     settings = LensSettings.from_environment({"LENS_HOST": dockerfile_env("LENS_HOST")})
     assert (settings.host, settings.port) == ("0.0.0.0", port["containerPort"])
-    # What it asks listens in the same pod.
+    # TorchServe listens in the same pod.
     assert settings.inference == "http://127.0.0.1:8080"
     assert settings.management == "http://127.0.0.1:8081"
     service = only(deployed, "Service", "gradcam-serving-lens")["spec"]
@@ -239,17 +239,17 @@ def test_the_page_is_reached_by_a_service_of_its_own_and_reaches_what_it_asks(de
     assert {"from": [{"namespaceSelector": {}}], "ports": [{"port": port["name"]}]} in opened
     assert page["command"] == ["tini", "--", "python", "-m", "lens"]
     assert page["livenessProbe"]["httpGet"] == {"path": "/health", "port": port["name"]}
-    # A pod without its page still classifies.
+    # A pod whose page is down still classifies.
     assert "readinessProbe" not in page
 
 
-def test_a_pod_has_time_to_drain(deployed: list[Document]) -> None:
+def test_pods_have_time_to_drain(deployed: list[Document]) -> None:
     pause = int(server_of(deployed)["lifecycle"]["preStop"]["exec"]["command"][1])
-    stop = 5  # TorchServe's own end, which takes 2.5 s
+    stop = 5  # TorchServe stops within 2.5 s
     assert pod_of(deployed)["terminationGracePeriodSeconds"] >= pause + int(dockerfile_env("DRAIN_SECONDS")) + stop
 
 
-def test_the_gpu_overlay_takes_one_gpu(rendered: dict[tuple[str, bool], list[Document]]) -> None:
+def test_gpu_overlay_requests_one_gpu(rendered: dict[tuple[str, bool], list[Document]]) -> None:
     for variant, gpus in {"cpu": None, "gpu": "1"}.items():
         assert server_of(rendered[variant, False])["resources"]["limits"].get("nvidia.com/gpu") == gpus
     pod = pod_of(rendered["gpu", False])
@@ -257,7 +257,7 @@ def test_the_gpu_overlay_takes_one_gpu(rendered: dict[tuple[str, bool], list[Doc
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
-def test_a_fetched_model_is_the_one_that_is_asked_for(deployed: list[Document]) -> None:
+def test_downloaded_model_is_the_served_model(deployed: list[Document]) -> None:
     server, (fetch,) = server_of(deployed), pod_of(deployed)["initContainers"]
     source = fetch["envFrom"][0]["configMapRef"]["name"]
     assert environment(server)["MODEL"] == {"configMapKeyRef": {"name": source, "key": "MODEL"}}
@@ -270,7 +270,7 @@ def test_a_fetched_model_is_the_one_that_is_asked_for(deployed: list[Document]) 
     assert folder == dockerfile_env("MODEL_STORE")
 
 
-def test_without_a_change_the_model_in_the_image_is_served(rendered: dict[tuple[str, bool], list[Document]]) -> None:
+def test_default_model_is_the_one_in_the_image(rendered: dict[tuple[str, bool], list[Document]]) -> None:
     for variant in ("cpu", "gpu", "kserve"):
         assert environment(server_of(rendered[variant, False]))["MODEL"] == dockerfile_env("MODEL")
 
@@ -279,7 +279,7 @@ def test_without_a_change_the_model_in_the_image_is_served(rendered: dict[tuple[
 
 
 def declared() -> set[str]:
-    """Returns the metrics of metrics.yaml as Prometheus reads them."""
+    """Return the names of the metrics in metrics.yaml as Prometheus sees them."""
     document = yaml.safe_load((ROOT / "metrics.yaml").read_text())
     names = set()
     for group in ("ts_metrics", "model_metrics"):
@@ -294,24 +294,24 @@ def family(name: str) -> str:
 
 
 def used(expression: str) -> set[str]:
-    """Returns the metrics that a PromQL expression reads: the names in front of `{`, or of `, label)` in a query."""
+    """Return the metrics in a PromQL expression: names before `{`, or before `, label)` in a query."""
     return set(re.findall(r"([A-Za-z_]\w*)(?=\{|, \w+\)$)", expression))
 
 
-def test_the_dashboard_reads_metrics_that_exist() -> None:
+def test_dashboard_reads_declared_metrics() -> None:
     dashboard = json.loads((KUBERNETES / "components" / "monitoring" / "dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     expressions += [entry["definition"] for entry in dashboard["templating"]["list"] if "definition" in entry]
     read = set().union(*map(used, expressions))
     assert all(map(used, expressions))
     assert read <= declared()
-    # Each of the handler's own is to be seen.
+    # The dashboard shows every metric of the handler.
     own = {family(name) for name in declared() if name.startswith("gradcam_")}
     assert own == {family(name) for name in read if name.startswith("gradcam_")}
     assert "gradcam_batch_size" in own
 
 
-def test_the_autoscaler_asks_for_what_the_adapter_gives(deployed: list[Document]) -> None:
+def test_autoscaler_metric_is_provided_by_the_adapter(deployed: list[Document]) -> None:
     values = yaml.safe_load((KUBERNETES / "components" / "scale-on-queue" / "adapter-values.yaml").read_text())
     (rule,) = values["rules"]["custom"]
     cpu, queue = only(deployed, "HorizontalPodAutoscaler")["spec"]["metrics"]
@@ -321,7 +321,7 @@ def test_the_autoscaler_asks_for_what_the_adapter_gives(deployed: list[Document]
     assert used(rule["metricsQuery"]) == {"ts_queue_latency_microseconds", "ts_inference_requests_total"}
 
 
-def test_every_component_is_offered_by_every_deployment() -> None:
+def test_every_overlay_lists_every_component() -> None:
     for overlay in ("cpu", "gpu"):
         text = Path(KUBERNETES / "overlays" / overlay / "kustomization.yaml").read_text()
         assert sorted(re.findall(r"components/([\w-]+)", text)) == COMPONENTS

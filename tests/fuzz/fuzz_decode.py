@@ -1,10 +1,10 @@
-"""Fuzzes what takes bytes from outside: `make fuzz`, or
+"""Fuzz image decoding and request parsing: `make fuzz`, or
 
-    python tests/fuzz_decode.py [--seconds 60]
+    python tests/fuzz/fuzz_decode.py [--seconds 60]
 
-Atheris looks for new ways through Pillow's plugins and the parser's code, from the small files of `hostile.py` on.
-Whatever is neither a picture nor a `RequestError`, takes longer than the limits say, or more memory, is a find; its
-input is written to `build/fuzz/`.
+Atheris searches for new paths through Pillow's plugins and the parsers, starting from the small files of `hostile.py`.
+An input fails if it gives neither an image nor a `RequestError`, or exceeds the limits on time or memory. Failing
+inputs are written to `build/fuzz/`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FOLDER = ROOT / "build" / "fuzz"
 try:
     import atheris
 except ImportError:
-    sys.exit("fuzzing needs atheris, which this Python or platform has not: use Python 3.11 or newer on Linux x86-64")
+    sys.exit("fuzzing needs atheris, which is not installed: use Python 3.11 or newer on Linux x86-64")
 
 sys.path[:0] = [str(ROOT / "handler"), str(ROOT / "tests")]
 with atheris.instrument_imports(include=["gradcam", "PIL"]):
@@ -38,20 +38,20 @@ with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from tests.support import hostile
     from tests.support.settings import settings
 
-# Small, so that a size which the fuzzer makes up is soon refused, and quick.
+# Low limits: sizes invented by the fuzzer are rejected early.
 SETTINGS = settings(max_image_pixels=1_000_000, max_decode_seconds=2)
 SECONDS_PER_INPUT = 5
-PATIENCE = 60  # then it hangs
+HANG_SECONDS = 60
 MEGABYTES = 1024
 LONGEST = 16384
 MODEL = Model("hats", "1.0")
 SMALL = ("1 × 1", "png 2^31 - 1", "gif 65,535 background", "webp 16,383", "bmp 2^31 - 1", "tiff 2^32 - 1", "zip")
-# The first byte says which way an input goes.
+# The first byte selects the code under test.
 TO_DECODER, TO_PARSER = b"P", b"J"
 
 
 def check_decoder(data: bytes) -> None:
-    """Decodes; anything but a picture or a `RequestError` is raised."""
+    """Decode an image; only a `RequestError` is an acceptable failure."""
     jpeg.plain(data)
     try:
         image = decode(data, SETTINGS).image
@@ -64,14 +64,14 @@ def check_decoder(data: bytes) -> None:
 
 
 def check_parser(data: bytes) -> None:
-    """Parses bytes as a body, and as the JSON of one; renders what is refused."""
+    """Parse bytes as a JSON body; render the errors of a request that was rejected entirely."""
     headers = {"content-type": "application/json"}
     message = wire.parse({"body": data}, headers, 4, MODEL)
-    for asked in message.requests:
-        assert isinstance(asked, Request | RequestError)
-        if isinstance(asked, RequestError):
-            check_error(asked)
-    if all(isinstance(asked, RequestError) for asked in message.requests):
+    for request in message.requests:
+        assert isinstance(request, Request | RequestError)
+        if isinstance(request, RequestError):
+            check_error(request)
+    if all(isinstance(request, RequestError) for request in message.requests):
         errors: list[Any] = list(message.requests)
         reply = wire.render(message, errors, 2**30)
         assert 400 <= reply.status < 500
@@ -79,15 +79,15 @@ def check_parser(data: bytes) -> None:
 
 
 def check_error(error: RequestError) -> None:
-    """Checks an error's status and the length of what it says."""
+    """Check the status and the length of an error's message."""
     assert 400 <= error.status < 500
     assert 0 < len(str(error)) < 600
 
 
 def check(data: bytes) -> None:
-    """Checks one input."""
-    # Not libFuzzer's own timeout: it needs the signal that the decoder sets a limit with.
-    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    """Check one input and its time."""
+    # libFuzzer's own timeout would use the signal that the decoder needs for its time limit.
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     start = time.monotonic()
     check_one(data)
     assert time.monotonic() - start < SECONDS_PER_INPUT
@@ -95,7 +95,7 @@ def check(data: bytes) -> None:
 
 
 def check_one(data: bytes) -> None:
-    """Takes an input to where its first byte says."""
+    """Run the code that the first byte selects."""
     if data[:1] == TO_PARSER:
         check_parser(data[1:])
     else:
@@ -103,11 +103,11 @@ def check_one(data: bytes) -> None:
 
 
 def seeds() -> dict[str, bytes]:
-    """Returns what the fuzzer starts from: small files of every kind, hostile ones, messages."""
+    """Return the initial inputs: small files of every format, malicious files, and JSON bodies."""
     files = {name: TO_DECODER + data for name, data in hostile.valid().items()}
     files |= {name: TO_DECODER + hostile.CORPUS[name].make() for name in SMALL}
     tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AAAA"], "parameters": {"topk": "3"}}
-    messages = [
+    bodies = [
         {"image": "AAAA", "topk": 3, "targets": [1, "tabby"], "method": "gradcam", "layer": "a,b", "smooth": True},
         {
             "instances": [{"image": {"b64": "AAAA"}, "alpha": 0.5}, "AAAA"],
@@ -120,14 +120,14 @@ def seeds() -> dict[str, bytes]:
             "id": "7",
         },
     ]
-    return files | {f"message {number}": TO_PARSER + json.dumps(said).encode() for number, said in enumerate(messages)}
+    return files | {f"body {number}": TO_PARSER + json.dumps(body).encode() for number, body in enumerate(bodies)}
 
 
 def main() -> None:
-    """Runs the fuzzer for a while."""
-    parser = argparse.ArgumentParser(description="Fuzzes decoding and parsing with atheris.")
-    parser.add_argument("--seconds", type=int, default=60, help="how long, default %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="of the fuzzer's random numbers, default %(default)s")
+    """Run the fuzzer for a limited time."""
+    parser = argparse.ArgumentParser(description="Fuzz image decoding and request parsing with atheris.")
+    parser.add_argument("--seconds", type=int, default=60, help="duration (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random numbers (default: %(default)s)")
     options = parser.parse_args()
     corpus = FOLDER / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Containers of the image that `make image-test` built."""
+"""Containers of the image that `make image-test` builds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.container import IMAGE, Container, free_port
 from tools.image.container import Engine, find_engine
 
-# As strict as the manifests.
+# The restrictions of the Kubernetes manifests.
 CONFINED = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777"]
 LIMITED = ["--memory", "4g", "--cpus", "2"]
 PORTS = (8080, 8083, 8090)
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))
             if not IMAGE:
-                item.add_marker(pytest.mark.skip(reason="make image-test builds the image and runs these"))
+                item.add_marker(pytest.mark.skip(reason="run by make image-test, which builds the image"))
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +33,12 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def start(engine: Engine) -> Iterator[Start]:
-    """Starts containers, which are removed at the end."""
+    """Return a function that starts containers; they are removed at the end of the session."""
     started: list[str] = []
 
     def run(*options: str, image: str = IMAGE, command: tuple[str, ...] = ()) -> Container:
         ports = {port: free_port() for port in PORTS}
-        publish = [part for port, here in ports.items() for part in ("--publish", f"127.0.0.1:{here}:{port}")]
+        publish = [part for port, local in ports.items() for part in ("--publish", f"127.0.0.1:{local}:{port}")]
         name = f"gradcam-test-{ports[8080]}"
         started.append(name)
         engine("run", "--detach", "--name", name, *publish, *CONFINED, *LIMITED, *options, image, *command)
@@ -51,7 +51,7 @@ def start(engine: Engine) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def served(start: Start) -> Container:
-    """The image with nothing mounted and nothing set but the limits."""
+    """A container with no mounts and no settings except resource limits."""
     container = start()
     container.wait_until(container.is_healthy)
     return container

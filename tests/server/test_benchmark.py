@@ -1,4 +1,4 @@
-"""Those whom the benchmark compares do what they stand for, and are measured, each on a server of its own."""
+"""The baselines of the benchmark give correct maps and can be measured, each on its own server."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield request.param, server
 
 
-def expected(picture: bytes) -> tuple[str, NDArray[np.float32]]:
-    """Returns the class and the map, (h, w), of the tutorial's algorithm on what the stock handler sees."""
+def expected(image: bytes) -> tuple[str, NDArray[np.float32]]:
+    """Return the class and the map, (h, w), of the tutorial's algorithm on the base handler's input."""
     torch.manual_seed(contestants.SEED)
     network = torchvision.models.resnet18().eval()
-    images = oracles.model_input(Image.open(io.BytesIO(picture)), crop_from=256)  # (1, 3, H, W)
+    images = oracles.model_input(Image.open(io.BytesIO(image)), crop_from=256)  # (1, 3, H, W)
     with torch.no_grad():
         best = int(network(images).argmax())
     (heatmap,) = oracles.tutorial(network, "layer4.1.conv2", images, [best]).heatmaps  # (h, w)
@@ -60,7 +60,7 @@ def test_peer_explains_and_is_measured(peer: tuple[str, Server]) -> None:
     else:
         png = np.frombuffer(base64.b64decode(answer["heatmap"]), np.uint8)
         theirs = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) / 255
-        # The library also subtracts the minimum, which is none of the algorithm.
+        # The library also subtracts the minimum, which is not part of Grad-CAM.
         stretched = (heatmap - heatmap.min()) / (1 - heatmap.min())
         assert np.abs(theirs - cv2.resize(stretched, theirs.shape[::-1])).max() < 0.01
 

@@ -11,26 +11,27 @@ import numpy as np
 import pytest
 
 from tests.support import oracles
-from tests.support.served import Model, Pixels, decoded, encoded
+from tests.support.encoding import Pixels, decoded, encoded
+from tests.support.served import Model
 from tools.paths import ROOT
 
 SEEDS = {"a.png": 51, "b.jpg": 52, "deep/er/c d.webp": 53}
 
 
 def smooth(seed: int) -> Pixels:
-    """Returns a picture that JPEG keeps."""
+    """Return an image that JPEG hardly changes."""
     return np.asarray(oracles.seeded_image(300, 220, seed).resize((60, 44)).resize((300, 220)))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures, and a file that is called like one."""
+    """A folder with three images and a text file named like an image."""
     for name, seed in SEEDS.items():
-        path = tmp_path / "pictures" / name
+        path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(smooth(seed), {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}[path.suffix]))
-    (tmp_path / "pictures" / "bad.png").write_text("no picture")
-    return tmp_path / "pictures"
+    (tmp_path / "images" / "bad.png").write_text("no picture")
+    return tmp_path / "images"
 
 
 def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -43,36 +44,36 @@ def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subproces
 def test_folder_with_a_bad_file(folder: Path, squash: Model, tmp_path: Path) -> None:
     output = tmp_path / "overlays"
 
-    done = predict(squash, folder, "--output", output, "--targets", "281,Egyptian cat")
+    completed = predict(squash, folder, "--output", output, "--targets", "281,Egyptian cat")
 
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "bad.png" in done.stdout
-    assert "undecodable_image" in done.stdout
-    wanted = {
+    assert completed.returncode == 1, completed.stderr
+    assert "Traceback" not in completed.stderr
+    assert "bad.png" in completed.stdout
+    assert "undecodable_image" in completed.stdout
+    targets = {
         f"{name.rpartition('.')[0]}.{target}.jpg": (name, int(target.partition("-")[0]))
         for name in SEEDS
         for target in ("281-tabby", "285-egyptian-cat")
     }
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    assert written == set(wanted)
-    for file, (name, index) in wanted.items():
+    assert written == set(targets)
+    for file, (name, index) in targets.items():
         pixels = decoded((folder / name).read_bytes())
         expected = squash.expected(pixels, [index])
         drawn = decoded((output / file).read_bytes())
         overlay = oracles.overlay(pixels, expected.heatmaps[index])[:, :, ::-1]
         assert np.abs(drawn.astype(int) - overlay).mean() < 2
-        assert f"{expected.probabilities.max():.2%}" in done.stdout
-        assert squash.labels[int(expected.probabilities.argmax())] in done.stdout
+        assert f"{expected.probabilities.max():.2%}" in completed.stdout
+        assert squash.labels[int(expected.probabilities.argmax())] in completed.stdout
 
 
-def test_good_files(folder: Path, efficientnet: Model, tmp_path: Path) -> None:
+def test_photograph_with_published_weights(folder: Path, efficientnet: Model, tmp_path: Path) -> None:
     photograph = ROOT / "examples" / "chelsea.jpg"
 
-    done = predict(efficientnet, photograph, "--output", tmp_path / "overlays", "--topk", "2")
+    completed = predict(efficientnet, photograph, "--output", tmp_path / "overlays", "--topk", "2")
 
-    assert done.returncode == 0, done.stderr
-    assert "285 Egyptian cat" in done.stdout
+    assert completed.returncode == 0, completed.stderr
+    assert "285 Egyptian cat" in completed.stdout
     pixels = decoded(photograph.read_bytes())
     drawn = decoded((tmp_path / "overlays" / "chelsea.285-egyptian-cat.jpg").read_bytes())
     overlay = oracles.overlay(pixels, efficientnet.expected(pixels, [285]).heatmaps[285])[:, :, ::-1]
@@ -80,19 +81,19 @@ def test_good_files(folder: Path, efficientnet: Model, tmp_path: Path) -> None:
 
 
 def test_unknown_class(folder: Path, squash: Model, tmp_path: Path) -> None:
-    done = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
+    completed = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
 
-    assert done.returncode == 1
-    # The table breaks long messages into lines.
-    assert "did you mean 'tabby'" in " ".join(re.findall(r"[^\s│]+", done.stdout))
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 1
+    # The table wraps long messages.
+    assert "did you mean 'tabby'" in " ".join(re.findall(r"[^\s│]+", completed.stdout))
+    assert "Traceback" not in completed.stderr
 
 
 def test_unknown_model(folder: Path, squash: Model, tmp_path: Path) -> None:
     other = Model(squash.server, "other", squash.network, squash.labels)
 
-    done = predict(other, folder, "--output", tmp_path / "overlays")
+    completed = predict(other, folder, "--output", tmp_path / "overlays")
 
-    assert done.returncode == 1
-    assert "no model 'other'" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 1
+    assert "no model 'other'" in completed.stderr
+    assert "Traceback" not in completed.stderr

@@ -1,6 +1,6 @@
-"""Faults while requests are under way: what the clients see, that it works again, that every answer is one's own.
+"""Faults under load: what clients see, recovery, and that each answer belongs to its request.
 
-The scenarios are those of `scripts/reliability.py`, in small.
+The scenarios are those of `scripts/reliability.py`, with fewer requests.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ QUEUE_FULL = "503 ServiceUnavailableException"
 
 @pytest.fixture(scope="module")
 def service(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A server of these tests' own, whose queue the scenarios' usual clients cannot fill."""
+    """A separate server whose queue the scenarios' usual number of clients cannot fill."""
     archive = reconfigured(squash_archive, tmp_path_factory.mktemp("faults") / "faults.mar", jobQueueSize=QUEUE)
     with Server([archive], free_port()) as server:
         yield connect(server, "faults", good=18, bad=2)
 
 
 def check(report: Report, errors: set[str]) -> None:
-    """Checks that requests failed in no other way than these, and what holds whatever happens."""
+    """Check that requests failed with exactly these errors, and what must hold in every scenario."""
     assert report.wrong == 0
     assert report.lost == 0
     assert report.left == []
@@ -60,7 +60,7 @@ def test_worker_killed(service: Service) -> None:
     report = worker_killed(service, SECONDS)
 
     check(report, {WORKER_DIED})
-    # Those that the worker had; those that waited for it are answered by the next one.
+    # Only the batch in the worker fails; queued requests are answered by the next worker.
     assert 1 <= report.errors[WORKER_DIED] <= BATCH
     assert report.messages == {WORKER_DIED: "Worker died."}
     assert not killed.is_running()
@@ -71,7 +71,7 @@ def test_server_stopped(service: Service) -> None:
     report = server_terminated(service, SECONDS)
 
     check(report, {BROKEN, NOT_CONNECTED})
-    # One for each client at most: all that comes later is not accepted.
+    # At most one per client: the server accepts no connection after that.
     assert 1 <= report.errors[BROKEN] <= CLIENTS
     assert 0 < float(report.figures["seconds_to_stop"]) < 10
 
@@ -85,16 +85,16 @@ def test_queue_full(service: Service) -> None:
     assert report.recovery_seconds < 5
 
 
-def test_slow_clients_hold_nobody_up(service: Service) -> None:
+def test_slow_clients_do_not_delay_others(service: Service) -> None:
     report = slow_clients(service, SECONDS, count=12)
 
     check(report, set())
     assert report.figures["of_them_answered"] == 12
-    # A machine that others use too: without regard to them, no faster than at a third.
+    # The machine may be shared: the rate may fall to a third.
     assert float(report.figures["rate_during"]) > float(report.figures["rate_before"]) / 3
 
 
-def test_clients_gone(service: Service) -> None:
+def test_clients_disconnect(service: Service) -> None:
     worker = service.worker()
 
     report = clients_gone(service, SECONDS)
@@ -104,7 +104,7 @@ def test_clients_gone(service: Service) -> None:
     assert service.worker() == worker
 
 
-def test_no_answer_is_another_requests(service: Service) -> None:
+def test_every_answer_belongs_to_its_request(service: Service) -> None:
     with service.traffic() as traffic:
         assert wait_until(lambda: kinds(traffic) >= ANSWERED and len(traffic.outcomes) >= 60, timeout=60)
 
@@ -112,7 +112,7 @@ def test_no_answer_is_another_requests(service: Service) -> None:
     assert all(outcome.good for outcome in traffic.outcomes)
 
 
-def test_another_requests_answer_would_be_seen(service: Service) -> None:
+def test_swapped_answers_are_detected(service: Service) -> None:
     others = [*service.answers[1:], service.answers[0]]
 
     with Traffic(service.url, service.questions, others, clients=4) as traffic:
@@ -121,16 +121,16 @@ def test_another_requests_answer_would_be_seen(service: Service) -> None:
     assert all(outcome.wrong and not outcome.good for outcome in traffic.outcomes)
 
 
-def test_what_is_left_would_be_seen(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaks_are_detected(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "SETTLE_SECONDS", 0.5)
     server = service.server
     before = faults.footprint(server)
-    forgotten = server.directory / "forgotten"
-    forgotten.touch()
+    leaked = server.directory / "forgotten"
+    leaked.touch()
 
     with connection(server.inference_url):
         left = faults.left_since(server, before)
-    forgotten.unlink()
+    leaked.unlink()
 
     assert left == ["1 × connections", "1 × file forgotten"]
     assert before["process java"] == 1

@@ -1,4 +1,4 @@
-"""From start to stop: nothing is left, neighbours do not notice, and what cannot start says why."""
+"""Start to stop: no leftovers, no effect on other servers, and clear errors for archives that cannot load."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-import requests
 import yaml
 
+from tests.support.encoding import encoded
+from tests.support.http_client import get
 from tests.support.own_network import OwnNetwork
-from tests.support.served import Model, check, encoded, rewritten, sample
+from tests.support.served import Model, check, rewritten, sample
 from tools.paths import ROOT
 from tools.server import launch, logs
 from tools.server.errors import ServerError
@@ -31,12 +32,12 @@ from tools.server.port_check import free_port
 from tools.server.server import Server
 
 PIXELS = sample(41)
-PICTURE = encoded(PIXELS)
+IMAGE = encoded(PIXELS)
 
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where servers of this test put their temporary files; `tmp_path` may be too long for their sockets."""
+    """The folder for temporary files of this test's servers; `tmp_path` may be too long for their sockets."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.setenv("TMPDIR", folder)
@@ -45,11 +46,11 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def started() -> Iterator[set[psutil.Process]]:
-    """Checks that nothing the test adds to the set, nor any child process new in it, outlives the test."""
+    """Check that no process in the set, and no new child process, outlives the test."""
     before = descendants()
-    seen: set[psutil.Process] = set()
-    yield seen
-    assert alive(seen | (descendants() - before)) == []
+    processes: set[psutil.Process] = set()
+    yield processes
+    assert alive(processes | (descendants() - before)) == []
 
 
 def descendants() -> set[psutil.Process]:
@@ -65,16 +66,10 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def get(url: str) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.get(url, timeout=30)
+# ----------------------------------------------------------------------------- two servers
 
 
-# ----------------------------------------------------------------------------- one beside the other
-
-
-def test_two_servers_know_nothing_of_each_other(
+def test_two_servers_are_independent(
     server: Server,
     squash: Model,
     own_archive: Path,
@@ -96,9 +91,9 @@ def test_two_servers_know_nothing_of_each_other(
         assert list(temporary.iterdir())
         assert listening(port)
         assert listening(port + 1)
-        # Seven classes, names with a comma and in any script, another architecture.
-        check(own.ask(PICTURE, targets='"bee, honey",6', topk=7), own, PIXELS, [1, 6], topk=7)
-        check(squash.ask(PICTURE), squash, PIXELS)
+        # Another architecture; seven classes, with a comma and non-ASCII characters in their labels.
+        check(own.predict(IMAGE, targets='"bee, honey",6', topk=7), own, PIXELS, [1, 6], topk=7)
+        check(squash.predict(IMAGE), squash, PIXELS)
         assert get(f"{server.management_url}/models/own").status_code == 404
         assert get(f"{second.management_url}/models/squash").status_code == 404
 
@@ -107,10 +102,10 @@ def test_two_servers_know_nothing_of_each_other(
     assert [number for number in range(port, port + 5) if listening(number)] == []
     assert list(temporary.iterdir()) == []
     assert server.worker_pids("squash") == pids
-    check(squash.ask(PICTURE), squash, PIXELS)
+    check(squash.predict(IMAGE), squash, PIXELS)
 
 
-def test_taken_port_is_said_and_its_owner_lives(
+def test_port_in_use_is_reported_and_its_owner_survives(
     server: Server, squash: Model, own_archive: Path, temporary: Path, started: set[psutil.Process]
 ) -> None:
     port = int(server.inference_url.rpartition(":")[2])
@@ -119,21 +114,21 @@ def test_taken_port_is_said_and_its_owner_lives(
         pass
 
     assert list(temporary.iterdir()) == []
-    check(squash.ask(PICTURE), squash, PIXELS)
+    check(squash.predict(IMAGE), squash, PIXELS)
 
 
-# ----------------------------------------------------------------------------- what cannot be loaded
+# ----------------------------------------------------------------------------- archives that cannot be loaded
 
 
 def config_of(archive: Path, **changes: object) -> bytes:
-    with zipfile.ZipFile(archive) as opened:
-        config = yaml.safe_load(opened.read("model-config.yaml"))
+    with zipfile.ZipFile(archive) as source:
+        config = yaml.safe_load(source.read("model-config.yaml"))
     config["gradcam"] |= changes
     return yaml.safe_dump(config).encode()
 
 
 @pytest.mark.parametrize("broken", ["code", "settings"])
-def test_archive_that_cannot_be_loaded_says_why(
+def test_archive_that_cannot_be_loaded_reports_why(
     broken: str, own_archive: Path, tmp_path: Path, temporary: Path, started: set[psutil.Process]
 ) -> None:
     changes: dict[str, bytes | None]
@@ -173,12 +168,12 @@ def test_command_serves_until_it_is_interrupted(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = read_until(process, "own is ready", timeout=120)
-            assert f"http://127.0.0.1:{port}/predictions/own" in said
+            output = read_until(process, "own is ready", timeout=120)
+            assert f"http://127.0.0.1:{port}/predictions/own" in output
             started |= descendants() - before
             assert len(started) >= 3  # the command, TorchServe's launcher, Java, a worker
             own = Model(Server([own_archive], port), "own", own_network.network, own_network.labels)
-            check(own.ask(PICTURE), own, PIXELS)
+            check(own.predict(IMAGE), own, PIXELS)
 
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
@@ -194,24 +189,24 @@ def test_command_serves_until_it_is_interrupted(
     assert list(temporary.iterdir()) == []
 
 
-def read_until(process: subprocess.Popen[str], wanted: str, timeout: float) -> str:
-    """Reads the process's output until it holds a text, and to the end of that line."""
+def read_until(process: subprocess.Popen[str], text: str, timeout: float) -> str:
+    """Read the process's output until it contains a text, to the end of that line."""
     assert process.stdout is not None
-    said = ""
+    output = ""
     deadline = time.monotonic() + timeout
-    while not (wanted in said and said.endswith("\n")):
+    while not (text in output and output.endswith("\n")):
         ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"nothing more than: {said}"
-        read = os.read(process.stdout.fileno(), 4096).decode()
-        assert read, f"the command ended: {said} {process.stderr.read() if process.stderr else ''}"
-        said += read
-    return said
+        assert ready, f"no more output after: {output}"
+        chunk = os.read(process.stdout.fileno(), 4096).decode()
+        assert chunk, f"the command ended: {output} {process.stderr.read() if process.stderr else ''}"
+        output += chunk
+    return output
 
 
 # ----------------------------------------------------------------------------- describe
 
 
-def test_describe(squash: Model, crop: Model, efficientnet: Model) -> None:
+def test_description_of_each_model(squash: Model, crop: Model, efficientnet: Model) -> None:
     metadata = {}
     for model in (squash, crop, efficientnet):
         url = f"{model.server.management_url}/models/{model.name}?customized=true"
@@ -230,17 +225,17 @@ def test_describe(squash: Model, crop: Model, efficientnet: Model) -> None:
     assert described["versions"].keys() >= {"python", "torch", "torchvision"}
     assert (described["transform"], metadata["crop"]["transform"]) == ("squash", "crop")
     assert metadata["crop"]["weights"] == "crop.pth"
-    # Two archives name their engine; the third takes the best that is installed.
+    # Two archives name their engine; the third uses the best engine installed.
     best = "eager" if importlib.util.find_spec("openvino") is None else "openvino"
-    assert {name: said["engine"] for name, said in metadata.items()} == {
+    assert {name: described["engine"] for name, described in metadata.items()} == {
         "squash": "eager",
         "crop": "eager",
         "efficientnet_lite0": best,
     }
 
 
-def test_describing_while_predicting(squash: Model) -> None:
+def test_describe_between_predictions(squash: Model) -> None:
     url = f"{squash.server.management_url}/models/squash?customized=true"
     for _ in range(3):
         assert get(url).status_code == 200
-        check(squash.ask(PICTURE), squash, PIXELS)
+        check(squash.predict(IMAGE), squash, PIXELS)

@@ -1,4 +1,4 @@
-"""`make load-test`: a real server passes; one that is slow, wrong, broken or not there does not."""
+"""`make load-test` accepts a real server, and rejects one that is slow, wrong, broken, or missing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tools.server.port_check import free_port
 
 ANSWER_SECONDS = 1.0
 
-# ----------------------------------------------------------------------------- a server that is not ours
+# ----------------------------------------------------------------------------- a stub server
 
 
-def document(classes: list[int]) -> dict[str, Any]:
-    """The right answer, whatever the picture."""
+def expected_answer(classes: list[int]) -> dict[str, Any]:
+    """Return the correct answer, the same for every image."""
     predictions = [{"index": index, "label": f"class {index}", "probability": 0.5 / (1 + index)} for index in range(3)]
     maps = [{"evidence": True, "heatmap": [[1.0, 0.1 * index], [0.2, 0.0]], "peak": [2, 1]} for index in range(3)]
     return {
@@ -38,7 +38,7 @@ def document(classes: list[int]) -> dict[str, Any]:
 
 
 class Reply(BaseHTTPRequestHandler):
-    """One request of the raw door."""
+    """Handles one request with a raw body."""
 
     protocol_version = "HTTP/1.1"
 
@@ -46,11 +46,11 @@ class Reply(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         targets = self.headers["Gradcam-Targets"]
         classes = [int(index) for index in targets.split(",")] if targets else [0]
-        self.server.behave(self, document(classes))  # type: ignore[attr-defined]
+        self.server.behave(self, expected_answer(classes))  # type: ignore[attr-defined]
 
-    def send(self, status: int, said: Any, missing: int = 0) -> None:
-        """Sends JSON; some bytes fewer than announced, where they are to be missing."""
-        body = json.dumps(said).encode()
+    def send(self, status: int, payload: Any, missing: int = 0) -> None:
+        """Send JSON, with `missing` bytes fewer than announced."""
+        body = json.dumps(payload).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) + missing))
         self.end_headers()
@@ -58,26 +58,26 @@ class Reply(BaseHTTPRequestHandler):
         self.close_connection = missing > 0
 
     def log_message(self, *_: object) -> None:
-        """Keeps the terminal clean."""
+        """Write no log."""
 
 
-Behaviour = Callable[[Reply, dict[str, Any]], None]
+Behavior = Callable[[Reply, dict[str, Any]], None]
 
 
 @contextmanager
-def stub(behave: Behaviour, learning: int = 2) -> Iterator[str]:
-    """A server that answers as it should for so many requests, and then behaves as it is told."""
+def stub(behave: Behavior, learning: int = 2) -> Iterator[str]:
+    """Run a server that answers the first `learning` requests correctly, and later ones with `behave`."""
     numbers = count()
 
-    def first_right(reply: Reply, right: dict[str, Any]) -> None:
+    def correct_at_first(reply: Reply, correct: dict[str, Any]) -> None:
         if next(numbers) < learning:
-            reply.send(200, right)
+            reply.send(200, correct)
         else:
-            behave(reply, right)
+            behave(reply, correct)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Reply) as server:
         server.daemon_threads, server.block_on_close = True, False
-        server.behave = first_right  # type: ignore[attr-defined]
+        server.behave = correct_at_first  # type: ignore[attr-defined]
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -85,24 +85,24 @@ def stub(behave: Behaviour, learning: int = 2) -> Iterator[str]:
 
 @pytest.fixture
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
-    """What the runs of a test came to."""
-    seen: list[Outcome] = []
-    shown = load_test.show
+    """The outcomes of a test's runs."""
+    outcomes: list[Outcome] = []
+    original = load_test.show
 
     def show(outcome: Outcome) -> None:
-        seen.append(outcome)
-        shown(outcome)
+        outcomes.append(outcome)
+        original(outcome)
 
     monkeypatch.setattr(load_test, "show", show)
-    return seen
+    return outcomes
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One picture."""
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (12, 9)).save(tmp_path / "pictures" / "one.png")
-    return tmp_path / "pictures"
+    """A folder with one image."""
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (12, 9)).save(tmp_path / "images" / "one.png")
+    return tmp_path / "images"
 
 
 def load(url: str, folder: Path, *more: str) -> int:
@@ -138,20 +138,20 @@ def test_local_server(
     assert not [child for child in psutil.Process().children() if "load_users.py" in " ".join(child.cmdline())]
 
 
-def test_everything_that_can_go_wrong_is_an_error(
+def test_every_kind_of_failure_is_counted(
     outcomes: list[Outcome], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = count()
 
-    def behave(reply: Reply, right: dict[str, Any]) -> None:
+    def behave(reply: Reply, correct: dict[str, Any]) -> None:
         match next(kinds) % 7:
             case 0:
-                right["predictions"][1]["label"] = "class 2"
-                reply.send(200, right)
+                correct["predictions"][1]["label"] = "class 2"
+                reply.send(200, correct)
             case 1:
-                for entry in right["explanations"]:
+                for entry in correct["explanations"]:
                     entry["heatmap"].reverse()
-                reply.send(200, right)
+                reply.send(200, correct)
             case 2:
                 reply.send(200, ["nothing"])
             case 3:
@@ -159,7 +159,7 @@ def test_everything_that_can_go_wrong_is_an_error(
             case 4:
                 reply.send(422, {"error": {"code": "unknown_class", "message": "which?"}})
             case 5:
-                reply.send(200, right, missing=7)
+                reply.send(200, correct, missing=7)
             case 6:
                 time.sleep(2 * ANSWER_SECONDS)
 
@@ -182,17 +182,22 @@ def test_everything_that_can_go_wrong_is_an_error(
     ):
         assert expected in messages
     assert len({problem.message for problem in outcome.problems}) == 7, messages
-    said = capsys.readouterr()
-    assert f"error rate 100.00% ({outcome.total.errors} of {outcome.total.errors}) is over --max-error-rate" in said.err
-    assert "503 ServiceUnavailable: no worker" in said.out
+    captured = capsys.readouterr()
+    assert (
+        f"error rate 100.00% ({outcome.total.errors} of {outcome.total.errors}) is over --max-error-rate"
+        in captured.err
+    )
+    assert "503 ServiceUnavailable: no worker" in captured.out
 
 
-def test_slow_server(outcomes: list[Outcome], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def slowly(reply: Reply, right: dict[str, Any]) -> None:
+def test_slow_server_exceeds_the_latency_limit(
+    outcomes: list[Outcome], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def delayed(reply: Reply, correct: dict[str, Any]) -> None:
         time.sleep(0.25)
-        reply.send(200, right)
+        reply.send(200, correct)
 
-    with stub(slowly) as url:
+    with stub(delayed) as url:
         status = load(url, folder, "--max-p95", "200")
 
     (outcome,) = outcomes
@@ -202,24 +207,24 @@ def test_slow_server(outcomes: list[Outcome], folder: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == f"load_test: p95 {outcome.total.p95:.0f} ms is over --max-p95 200 ms\n"
 
 
-def test_wrong_before_any_load(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_answer_before_the_load_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "two.png").write_bytes(b"")
     Image.new("RGB", (13, 9)).save(folder / "two.png")
 
-    with stub(lambda reply, right: reply.send(200, right)) as url:
+    with stub(lambda reply, correct: reply.send(200, correct)) as url:
         assert load(url, folder) == 1
 
     assert "two.png: this is not the answer to the picture" in capsys.readouterr().err
 
 
-def test_refused_before_any_load(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_before_the_load_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with stub(lambda reply, _: reply.send(404, {"type": "ModelNotFound", "message": "no mine"}), learning=0) as url:
         assert load(url, folder, "--model", "mine") == 1
 
     assert capsys.readouterr().err.endswith("one.png: ModelNotFound: no mine\n")
 
 
-def test_no_server(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreachable_server_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     assert load(url, folder) == 1
@@ -227,7 +232,9 @@ def test_no_server(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith(f"load_test: no server answers at {url}")
 
 
-def test_no_locust(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_locust_is_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     assert load("http://127.0.0.1:1", folder) == 1
@@ -235,15 +242,15 @@ def test_no_locust(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "Locust is not installed; `make load-test`" in capsys.readouterr().err
 
 
-def test_headers_are_sent(folder: Path, outcomes: list[Outcome]) -> None:
-    def guarded(reply: Reply, right: dict[str, Any]) -> None:
-        reply.send(200 if reply.headers["Authorization"] == "Bearer of a key" else 401, right)
+def test_headers_of_the_command_line_are_sent(folder: Path, outcomes: list[Outcome]) -> None:
+    def guarded(reply: Reply, correct: dict[str, Any]) -> None:
+        reply.send(200 if reply.headers["Authorization"] == "Bearer of a key" else 401, correct)
 
     with stub(guarded, learning=0) as url:
         assert load(url, folder, "--header", "Authorization: Bearer of a key") == 0
         assert load(url, folder) == 1
 
-    assert len(outcomes) == 1  # without the key, nothing is learnt
+    assert len(outcomes) == 1  # without the key, the run ends before the load
 
 
 # ----------------------------------------------------------------------------- verdict and arguments
@@ -267,7 +274,7 @@ def test_verdict(total: Row, failures: tuple[str, ...], reasons: list[str]) -> N
     assert load_test.exceeded(Outcome(total, (), (), (), failures), max_p95=500, max_error_rate=0.02) == reasons
 
 
-def test_mix() -> None:
+def test_mix_parses_weights() -> None:
     assert load_test.mix("raw=3, v2", DOORS) == {"raw": 3, "v2": 1}
 
 
@@ -290,7 +297,7 @@ def test_mix() -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         load_test.main(arguments)
     assert stop.value.code == 2

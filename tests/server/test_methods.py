@@ -1,4 +1,4 @@
-"""Every method, layer and precision over HTTP: the maps of the unit tests' pipeline, which others hold to oracles."""
+"""Every method, layer, and precision over HTTP, compared with a local pipeline, which other tests verify."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from gradcam.network.labels import Labels
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
-from tests.support.served import Call, Model, check, document, encoded, error, rewritten, sample
+from tests.support.encoding import encoded
+from tests.support.served import Call, Model, check, error, parsed, rewritten, sample
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
 PIXELS = sample(81)
-PICTURE = encoded(PIXELS)
+IMAGE = encoded(PIXELS)
 TOLERANCE = 1e-4
 
 
 def settings_of(archive: Path) -> Settings:
-    with zipfile.ZipFile(archive) as opened:
-        return Settings.from_mapping(yaml.safe_load(opened.read("model-config.yaml"))["gradcam"])
+    with zipfile.ZipFile(archive) as source:
+        return Settings.from_mapping(yaml.safe_load(source.read("model-config.yaml"))["gradcam"])
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def pipeline(squash: Model, squash_archive: Path) -> Pipeline:
 
 
 def expected(pipeline: Pipeline, options: Options) -> Result:
-    (result,) = pipeline.answer([Request(PICTURE, options)])
+    (result,) = pipeline.answer([Request(IMAGE, options)])
     assert isinstance(result, Result), result
     return result
 
@@ -53,11 +54,11 @@ def check_maps(answer: dict[str, Any], result: Result) -> None:
 
 
 @pytest.mark.parametrize("method", cam.METHODS)
-def test_method(method: str, squash: Model, pipeline: Pipeline) -> None:
-    # With few channels even Score-CAM, a forward pass for each, is done in seconds.
+def test_method_equals_the_pipeline(method: str, squash: Model, pipeline: Pipeline) -> None:
+    # Score-CAM needs one forward pass per channel; layer1 has few.
     layer = "layer1" if method == "scorecam" else "layer4.1.conv2"
 
-    answer = squash.ask(PICTURE, method=method, layer=layer, targets="7,281")
+    answer = squash.predict(IMAGE, method=method, layer=layer, targets="7,281")
 
     assert (answer["method"], answer["layer"]) == (method, layer)
     check_maps(answer, expected(pipeline, Options(method=method, layer=(layer,), targets=(7, 281))))
@@ -65,7 +66,7 @@ def test_method(method: str, squash: Model, pipeline: Pipeline) -> None:
 
 def test_methods_give_different_maps(squash: Model) -> None:
     maps = [
-        np.asarray(squash.ask(PICTURE, method=method, targets=7)["explanations"][0]["heatmap"])
+        np.asarray(squash.predict(IMAGE, method=method, targets=7)["explanations"][0]["heatmap"])
         for method in ("gradcam", "hirescam", "layercam", "eigencam", "counterfactual")
     ]
 
@@ -73,20 +74,20 @@ def test_methods_give_different_maps(squash: Model) -> None:
 
 
 @pytest.mark.parametrize("layers", ["layer3", "layer2.0.conv1", "layer4,layer3", "conv1"])
-def test_layers(layers: str, squash: Model, pipeline: Pipeline) -> None:
+def test_layers_equal_the_pipeline(layers: str, squash: Model, pipeline: Pipeline) -> None:
     names = tuple(layers.split(","))
 
-    answer = squash.ask(PICTURE, layer=layers, explain=2)
+    answer = squash.predict(IMAGE, layer=layers, explain=2)
 
     assert answer["layer"] == (list(names) if len(names) > 1 else layers)
     check_maps(answer, expected(pipeline, Options(layer=names, explain=2)))
 
 
-def test_smooth(squash: Model, pipeline: Pipeline) -> None:
-    answer = squash.ask(PICTURE, smooth="true", explain=2)
+def test_smooth_equals_the_pipeline(squash: Model, pipeline: Pipeline) -> None:
+    answer = squash.predict(IMAGE, smooth="true", explain=2)
 
     check_maps(answer, expected(pipeline, Options(smooth=True, explain=2)))
-    plain = squash.ask(PICTURE, explain=2)
+    plain = squash.predict(IMAGE, explain=2)
     assert answer["predictions"] == plain["predictions"]
     assert answer["explanations"][0]["heatmap"] != plain["explanations"][0]["heatmap"]
 
@@ -102,14 +103,14 @@ def test_every_method_in_one_batch(batched: Model, squash: Model) -> None:
         {"method": "counterfactual", "smooth": "true"},
         {"method": "scorecam", "layer": "layer1"},
     ]
-    calls = [Call(PICTURE, form=given) for given in options]
+    calls = [Call(IMAGE, form=form) for form in options]
 
     together = batched.post_together(calls)
 
     assert error(together.pop(5), 422)[0] == "unknown_method"
     del calls[5]
     for call, response in zip(calls, together, strict=True):
-        alone, shared = document(squash.post(call)), document(response)
+        alone, shared = parsed(squash.post(call)), parsed(response)
         assert [e["index"] for e in shared["explanations"]] == [e["index"] for e in alone["explanations"]]
         for one, other in zip(alone["explanations"], shared["explanations"], strict=True):
             np.testing.assert_allclose(one["heatmap"], other["heatmap"], rtol=0, atol=TOLERANCE)
@@ -120,7 +121,7 @@ def test_every_method_in_one_batch(batched: Model, squash: Model) -> None:
 
 @pytest.fixture(scope="module")
 def other_server(store: Path, squash_archive: Path) -> Iterator[Server]:
-    """The network `squash` with a trunk in bfloat16, and with no time to spare."""
+    """Two variants of `squash`: a trunk in bfloat16, and a short batch deadline."""
     with zipfile.ZipFile(squash_archive) as archive:
         config = yaml.safe_load(archive.read("model-config.yaml"))
     config["gradcam"]["max_batch_seconds"] = 2
@@ -131,25 +132,25 @@ def other_server(store: Path, squash_archive: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_trunk_in_bfloat16(other_server: Server, squash: Model, pipeline: Pipeline) -> None:
+def test_bfloat16_trunk_gives_nearly_the_same_map(other_server: Server, squash: Model, pipeline: Pipeline) -> None:
     served = Model(other_server, "bfloat16", squash.network, squash.labels)
 
-    answer = served.ask(PICTURE, targets="7")
+    answer = served.predict(IMAGE, targets="7")
 
     exact = expected(pipeline, Options(targets=(7,))).explanations[0].heatmap
     heatmap = np.asarray(answer["explanations"][0]["heatmap"])
     assert heatmap.max() == 1
-    # Eight bits of mantissa: nearly the same, and not the same.
+    # bfloat16 has eight bits of mantissa: nearly equal, but not exactly.
     assert 0 < np.abs(heatmap - exact).max() < 0.1
 
 
-def test_an_explanation_for_which_there_is_no_time_is_refused(other_server: Server, squash: Model) -> None:
+def test_explanation_beyond_the_deadline_is_rejected(other_server: Server, squash: Model) -> None:
     served = Model(other_server, "hurried", squash.network, squash.labels)
     pids = other_server.worker_pids("hurried")
 
-    code, message = error(served.post(Call(PICTURE, {"Gradcam-Method": "scorecam"})), 422)
+    code, message = error(served.post(Call(IMAGE, {"Gradcam-Method": "scorecam"})), 422)
 
     assert code == "too_expensive"
     assert message.startswith("scorecam at layer4.1.conv2 was not done in the 2 s that a batch may take")
-    check(served.ask(PICTURE), served, PIXELS)
+    check(served.predict(IMAGE), served, PIXELS)
     assert other_server.worker_pids("hurried") == pids

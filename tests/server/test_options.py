@@ -1,4 +1,4 @@
-"""What a request may ask for, at every door."""
+"""Request options, through every channel: headers, form fields, and JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support import oracles
+from tests.support.encoding import decoded, encoded
 from tests.support.served import (
     HEATMAP_TOLERANCE,
     Call,
@@ -19,72 +20,70 @@ from tests.support.served import (
     check_class,
     check_overlay,
     check_predictions,
-    decoded,
-    document,
-    encoded,
     from_data_url,
+    parsed,
     sample,
 )
 
 PIXELS = sample(11)
-PICTURE = encoded(PIXELS)
-WHOLE = [0, 0, 310, 203]
+IMAGE = encoded(PIXELS)
+FULL = [0, 0, 310, 203]
 
 
-def call(door: str, options: dict[str, str]) -> Call:
-    """Returns the same request as it goes through a door."""
+def call(channel: str, options: dict[str, str]) -> Call:
+    """Return the same request, sent through a channel."""
     return {
-        "headers": Call(PICTURE, {f"Gradcam-{name}": value for name, value in options.items()}),
-        "odd headers": Call(PICTURE, {f"gRAdcAM-{name.upper()}": value for name, value in options.items()}),
-        "form": Call(PICTURE, form=options),
-        "form body": Call(PICTURE, form=options, field_name="body"),
-        "form image": Call(PICTURE, form=options, field_name="image"),
-        "json": Call(document={"image": base64.b64encode(PICTURE).decode(), **options}),
-        "data url": Call(document={"image": f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}", **options}),
-        "explanations": Call(PICTURE, form=options, door="explanations"),
-    }[door]
+        "headers": Call(IMAGE, {f"Gradcam-{name}": value for name, value in options.items()}),
+        "odd headers": Call(IMAGE, {f"gRAdcAM-{name.upper()}": value for name, value in options.items()}),
+        "form": Call(IMAGE, form=options),
+        "form body": Call(IMAGE, form=options, field_name="body"),
+        "form image": Call(IMAGE, form=options, field_name="image"),
+        "json": Call(json={"image": base64.b64encode(IMAGE).decode(), **options}),
+        "data url": Call(json={"image": f"data:image/png;base64,{base64.b64encode(IMAGE).decode()}", **options}),
+        "explanations": Call(IMAGE, form=options, endpoint="explanations"),
+    }[channel]
 
 
-DOORS = ["headers", "odd headers", "form", "form body", "form image", "json", "data url", "explanations"]
+CHANNELS = ["headers", "odd headers", "form", "form body", "form image", "json", "data url", "explanations"]
 
 
-# ----------------------------------------------------------------------------- doors
+# ----------------------------------------------------------------------------- channels
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_options_come_through_every_door(door: str, squash: Model) -> None:
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_every_channel_accepts_options(channel: str, squash: Model) -> None:
     options = {"targets": "281, Egyptian cat,7", "topk": "3", "overlay": "png", "method": "gradcam"}
 
-    answer = document(squash.post(call(door, options)))
+    answer = parsed(squash.post(call(channel, options)))
 
     check(answer, squash, PIXELS, [281, 285, 7], topk=3)
     expected = squash.expected(PIXELS, [281, 285, 7])
     for entry in answer["explanations"]:
         drawn = decoded(from_data_url(entry["overlay"], "png"))
-        check_overlay(drawn, PIXELS, expected.heatmaps[entry["index"]], WHOLE)
+        check_overlay(drawn, PIXELS, expected.heatmaps[entry["index"]], FULL)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_without_options_the_predicted_class_is_explained(door: str, squash: Model) -> None:
-    answer = document(squash.post(call(door, {})))
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_default_explains_the_predicted_class(channel: str, squash: Model) -> None:
+    answer = parsed(squash.post(call(channel, {})))
 
     check(answer, squash, PIXELS, 1, topk=5)
     assert "overlay" not in answer["explanations"][0]
 
 
-def test_json_has_its_own_types(squash: Model) -> None:
-    image = base64.b64encode(PICTURE).decode()
-    asked: dict[str, Any] = {"image": image, "targets": [3, "tabby", "7"], "topk": 2, "alpha": 0.25, "overlay": "png"}
+def test_json_options_may_be_numbers_and_lists(squash: Model) -> None:
+    image = base64.b64encode(IMAGE).decode()
+    body: dict[str, Any] = {"image": image, "targets": [3, "tabby", "7"], "topk": 2, "alpha": 0.25, "overlay": "png"}
 
-    answer = document(squash.post(Call(document=asked)))
+    answer = parsed(squash.post(Call(json=body)))
 
     check(answer, squash, PIXELS, [3, 281, 7], topk=2)
 
 
-def test_json_picture_as_kserve_wraps_it(squash: Model) -> None:
-    image = {"b64": base64.b64encode(PICTURE).decode()}
+def test_json_image_may_be_wrapped_in_b64(squash: Model) -> None:
+    image = {"b64": base64.b64encode(IMAGE).decode()}
 
-    check(document(squash.post(Call(document={"image": image, "targets": 3}))), squash, PIXELS, [3])
+    check(parsed(squash.post(Call(json={"image": image, "targets": 3}))), squash, PIXELS, [3])
 
 
 # ----------------------------------------------------------------------------- targets
@@ -102,14 +101,14 @@ def test_json_picture_as_kserve_wraps_it(squash: Model) -> None:
     ],
 )
 def test_targets(targets: str, indices: list[int], squash: Model) -> None:
-    answer = squash.ask(PICTURE, targets=targets)
+    answer = squash.predict(IMAGE, targets=targets)
 
     check(answer, squash, PIXELS, indices)
 
 
 def test_maps_of_different_classes_differ(squash: Model) -> None:
-    """What makes the comparisons above mean something: the network's maps depend on the class."""
-    answer = squash.ask(PICTURE, targets="281,285,7")
+    """Negative control of the comparisons above: the network's maps depend on the class."""
+    answer = squash.predict(IMAGE, targets="281,285,7")
 
     first, second, third = (np.asarray(entry["heatmap"]) for entry in answer["explanations"])
     assert np.abs(first - second).max() > 0.05
@@ -117,17 +116,17 @@ def test_maps_of_different_classes_differ(squash: Model) -> None:
 
 
 def test_label_with_a_comma(crop: Model) -> None:
-    check(crop.ask(PICTURE, targets='"cat, Egyptian",3'), crop, PIXELS, [285, 3])
-    image = base64.b64encode(PICTURE).decode()
-    answer = document(crop.post(Call(document={"image": image, "targets": ["cat, Egyptian"]})))
+    check(crop.predict(IMAGE, targets='"cat, Egyptian",3'), crop, PIXELS, [285, 3])
+    image = base64.b64encode(IMAGE).decode()
+    answer = parsed(crop.post(Call(json={"image": image, "targets": ["cat, Egyptian"]})))
     check(answer, crop, PIXELS, [285])
 
 
 @pytest.mark.parametrize("index", [9, 25])
-def test_class_without_evidence_has_a_map_of_zeros(index: int, crop: Model) -> None:
+def test_class_without_evidence_has_a_zero_map(index: int, crop: Model) -> None:
     assert crop.expected(PIXELS, [index]).heatmaps[index].max() == 0
 
-    answer = crop.ask(PICTURE, targets=f"{index},281", overlay="png")
+    answer = crop.predict(IMAGE, targets=f"{index},281", overlay="png")
 
     check(answer, crop, PIXELS, [index, 281])
     without, other = answer["explanations"]
@@ -141,7 +140,7 @@ def test_class_without_evidence_has_a_map_of_zeros(index: int, crop: Model) -> N
 
 
 def test_a_hundred_targets(squash: Model) -> None:
-    answer = squash.ask(PICTURE, targets=",".join(map(str, range(99, -1, -1))))
+    answer = squash.predict(IMAGE, targets=",".join(map(str, range(99, -1, -1))))
 
     assert [entry["index"] for entry in answer["explanations"]] == list(range(99, -1, -1))
     expected = squash.expected(PIXELS, [50, 0])
@@ -151,28 +150,28 @@ def test_a_hundred_targets(squash: Model) -> None:
         assert np.abs(np.asarray(entry["heatmap"]) - heatmap).max() <= HEATMAP_TOLERANCE
 
 
-# ----------------------------------------------------------------------------- how many
+# ----------------------------------------------------------------------------- topk and explain
 
 
 @pytest.mark.parametrize("topk", [1, 7, 1000])
 def test_topk(topk: int, squash: Model) -> None:
-    answer = squash.ask(PICTURE, topk=topk)
+    answer = squash.predict(IMAGE, topk=topk)
 
     check(answer, squash, PIXELS, topk=topk)
 
 
-def test_all_probabilities_add_up_to_one(squash: Model) -> None:
-    answer = squash.ask(PICTURE, topk=1000)
+def test_probabilities_sum_to_one(squash: Model) -> None:
+    answer = squash.predict(IMAGE, topk=1000)
 
     assert abs(sum(entry["probability"] for entry in answer["predictions"]) - 1) < 1e-4
 
 
 def test_explain_the_three_most_probable(squash: Model) -> None:
-    check(squash.ask(PICTURE, explain=3), squash, PIXELS, 3)
+    check(squash.predict(IMAGE, explain=3), squash, PIXELS, 3)
 
 
-def test_explain_more_than_are_listed(squash: Model) -> None:
-    answer = squash.ask(PICTURE, explain=8, topk=2)
+def test_explain_may_exceed_topk(squash: Model) -> None:
+    answer = squash.predict(IMAGE, explain=8, topk=2)
 
     explained = [entry["index"] for entry in answer["explanations"]]
     expected = squash.expected(PIXELS, explained)
@@ -180,16 +179,16 @@ def test_explain_more_than_are_listed(squash: Model) -> None:
     check_predictions(answer["explanations"], squash, expected, 8)
 
 
-@pytest.mark.parametrize("door", ["predictions", "explanations"])
-def test_explain_none(door: str, squash: Model) -> None:
-    answer = document(squash.post(Call(PICTURE, {"Gradcam-Explain": "0"}, door=door)))
+@pytest.mark.parametrize("endpoint", ["predictions", "explanations"])
+def test_explain_zero(endpoint: str, squash: Model) -> None:
+    answer = parsed(squash.post(Call(IMAGE, {"Gradcam-Explain": "0"}, endpoint=endpoint)))
 
     check(answer, squash, PIXELS, 0)
     assert answer["explanations"] == []
 
 
 def test_heatmap_none(squash: Model) -> None:
-    answer = squash.ask(PICTURE, heatmap="none", targets="281")
+    answer = squash.predict(IMAGE, heatmap="none", targets="281")
 
     (entry,) = answer["explanations"]
     expected = squash.expected(PIXELS, [281])
@@ -205,8 +204,8 @@ def test_heatmap_none(squash: Model) -> None:
     }
 
 
-def test_answer_has_these_members_and_no_other(squash: Model) -> None:
-    answer = squash.ask(PICTURE, overlay="png")
+def test_answer_has_exactly_these_members(squash: Model) -> None:
+    answer = squash.predict(IMAGE, overlay="png")
 
     assert list(answer) == ["predictions", "explanations", "method", "layer", "image"]
     assert list(answer["predictions"][0]) == ["index", "label", "probability"]
@@ -215,12 +214,12 @@ def test_answer_has_these_members_and_no_other(squash: Model) -> None:
     assert list(answer["image"]) == ["width", "height", "region"]
 
 
-def test_method_and_layer_may_be_named(squash: Model) -> None:
-    check(squash.ask(PICTURE, method="gradcam", layer="layer4.1.conv2"), squash, PIXELS)
+def test_default_method_and_layer_may_be_named(squash: Model) -> None:
+    check(squash.predict(IMAGE, method="gradcam", layer="layer4.1.conv2"), squash, PIXELS)
 
 
 def test_another_layer(squash: Model) -> None:
-    answer = squash.ask(PICTURE, layer="layer3.0.conv1", targets="281")
+    answer = squash.predict(IMAGE, layer="layer3.0.conv1", targets="281")
 
     image = oracles.model_input(Image.fromarray(PIXELS))
     (heatmap,) = oracles.autograd_at(squash.network, "layer3.0.conv1", image, [281]).heatmaps.numpy()
@@ -228,18 +227,18 @@ def test_another_layer(squash: Model) -> None:
     assert answer["layer"] == "layer3.0.conv1"
     assert np.asarray(entry["heatmap"]).shape == (14, 14)
     assert np.abs(np.asarray(entry["heatmap"]) - heatmap).max() <= HEATMAP_TOLERANCE
-    check(squash.ask(PICTURE), squash, PIXELS)
+    check(squash.predict(IMAGE), squash, PIXELS)
 
 
 # ----------------------------------------------------------------------------- overlays
 
 
 def test_overlay_as_jpeg(squash: Model) -> None:
-    answer = squash.ask(PICTURE, targets="281", overlay="jpeg")
+    answer = squash.predict(IMAGE, targets="281", overlay="jpeg")
 
     drawn = decoded(from_data_url(answer["explanations"][0]["overlay"], "jpeg"))
     expected = oracles.overlay(PIXELS, squash.expected(PIXELS, [281]).heatmaps[281])[:, :, ::-1]
-    assert np.abs(drawn.astype(int) - expected).mean() < 6  # the picture is noisy, which JPEG smooths
+    assert np.abs(drawn.astype(int) - expected).mean() < 6  # JPEG smooths the noise of the image
     assert np.abs(drawn.astype(int) - PIXELS).mean() > 20
 
 
@@ -255,11 +254,11 @@ def test_overlay_as_jpeg(squash: Model) -> None:
         ("*/*", None),
     ],
 )
-def test_accept(accept: str, content_type: str | None, squash: Model) -> None:
-    response = squash.post(Call(PICTURE, {"Accept": accept, "Gradcam-Targets": "281,3"}))
+def test_accept_selects_the_content_type(accept: str, content_type: str | None, squash: Model) -> None:
+    response = squash.post(Call(IMAGE, {"Accept": accept, "Gradcam-Targets": "281,3"}))
 
     if content_type is None:
-        check(document(response), squash, PIXELS, [281, 3])
+        check(parsed(response), squash, PIXELS, [281, 3])
         return
     assert response.status_code == 200
     assert response.headers["content-type"] == content_type
@@ -268,32 +267,32 @@ def test_accept(accept: str, content_type: str | None, squash: Model) -> None:
     drawn = decoded(response.content)
     heatmap = squash.expected(PIXELS, [281]).heatmaps[281]
     if content_type == "image/png":
-        check_overlay(drawn, PIXELS, heatmap, WHOLE)
+        check_overlay(drawn, PIXELS, heatmap, FULL)
     else:
         assert np.abs(drawn.astype(int) - oracles.overlay(PIXELS, heatmap)[:, :, ::-1]).mean() < 6
 
 
-def test_accept_of_the_crop(crop: Model) -> None:
-    response = crop.post(Call(PICTURE, {"Accept": "image/png", "Gradcam-Targets": "281"}))
+def test_accept_with_a_crop_model(crop: Model) -> None:
+    response = crop.post(Call(IMAGE, {"Accept": "image/png", "Gradcam-Targets": "281"}))
 
     heatmap = crop.expected(PIXELS, [281]).heatmaps[281]
     check_overlay(decoded(response.content), PIXELS, heatmap, [66, 13, 244, 190])
 
 
-def test_alpha_none_is_the_picture_itself(squash: Model) -> None:
-    response = squash.post(Call(PICTURE, {"Accept": "image/png", "Gradcam-Alpha": "0"}))
+def test_alpha_zero_returns_the_image(squash: Model) -> None:
+    response = squash.post(Call(IMAGE, {"Accept": "image/png", "Gradcam-Alpha": "0"}))
 
     assert (decoded(response.content) == PIXELS).all()
 
 
-def test_alpha_one_is_the_colours_alone(squash: Model) -> None:
+def test_alpha_one_returns_the_colormap_only(squash: Model) -> None:
     form = {"alpha": "1", "colormap": "viridis", "targets": "281"}
 
-    response = squash.post(Call(PICTURE, {"Accept": "image/png"}, form))
+    response = squash.post(Call(IMAGE, {"Accept": "image/png"}, form))
 
     drawn = decoded(response.content)
     scale = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
-    known = {tuple(color) for color in scale.tolist()}
-    assert {tuple(color) for color in drawn.reshape(-1, 3).tolist()} <= known
+    palette = {tuple(color) for color in scale.tolist()}
+    assert {tuple(color) for color in drawn.reshape(-1, 3).tolist()} <= palette
     resized = cv2.resize(squash.expected(PIXELS, [281]).heatmaps[281], (310, 203))
     assert np.abs(drawn.astype(int) - scale[(255 * resized).astype(np.uint8)]).max() <= 6

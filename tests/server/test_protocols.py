@@ -1,4 +1,4 @@
-"""Every door, from outside: the same picture and options give the same answer, alone and in one batch."""
+"""Every protocol: the same image and options give the same answer, alone and in one batch."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from typing import Any
 import grpc as grpc_library
 import numpy as np
 import pytest
-import requests
 
+from tests.support import http_client
+from tests.support.encoding import encoded
 from tests.support.grpc_client import GrpcClient
-from tests.support.served import BATCH_SECONDS, Call, Model, check, check_tensors, document, encoded, error, sample
+from tests.support.served import BATCH_SECONDS, Call, Model, check, check_tensors, error, parsed, sample
 
 SEEDS = range(81, 87)
 PIXELS = [sample(seed, 150 + seed, 260 - seed) for seed in SEEDS]
-PICTURES = [encoded(pixels) for pixels in PIXELS]
-BASE64 = [base64.b64encode(picture).decode() for picture in PICTURES]
-NOT_A_PICTURE = b"not a picture"
-BAD = base64.b64encode(NOT_A_PICTURE).decode()
+IMAGES = [encoded(pixels) for pixels in PIXELS]
+BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
+NOT_A_IMAGE = b"not an image"
+BAD = base64.b64encode(NOT_A_IMAGE).decode()
 OPTIONS = {"targets": "281, Egyptian cat", "topk": "3"}
 TARGETS = [281, 285]
 
 
-def tensor(*pictures: str, **changes: Any) -> dict[str, Any]:
-    return {"name": "image", "shape": [len(pictures)], "datatype": "BYTES", "data": list(pictures), **changes}
+def tensor(*images: str, **changes: Any) -> dict[str, Any]:
+    return {"name": "image", "shape": [len(images)], "datatype": "BYTES", "data": list(images), **changes}
 
 
-def outputs(said: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {output["name"]: output for output in said["outputs"]}
+def outputs(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {output["name"]: output for output in answer["outputs"]}
 
 
-def of_grpc(answer: Any) -> dict[str, dict[str, Any]]:
-    """Returns what `ModelInfer` answers in the form of V2's JSON; TorchServe writes each of its BYTES as JSON."""
+def of_grpc(message: Any) -> dict[str, dict[str, Any]]:
+    """Convert the outputs of `ModelInfer` to V2's JSON form; TorchServe JSON-encodes every BYTES element."""
     fields = {"INT64": "int64_contents", "FP32": "fp32_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents"}
     named = {}
-    for output in answer.outputs:
+    for output in message.outputs:
         data = list(getattr(output.contents, fields[output.datatype]))
         if output.datatype == "BYTES":
             data = [json.loads(entry) for entry in data]
@@ -48,76 +49,76 @@ def of_grpc(answer: Any) -> dict[str, dict[str, Any]]:
     return named
 
 
-def code_of(answer: bytes) -> str:
-    """Returns the code of an error, which over gRPC stands in the body only."""
-    said = json.loads(answer)
-    assert said.keys() == {"error"}
-    return str(said["error"]["code"])
+def code_of(body: bytes) -> str:
+    """Return the code of an error, which is only in the body over gRPC."""
+    answer = json.loads(body)
+    assert answer.keys() == {"error"}
+    return str(answer["error"]["code"])
 
 
-# ----------------------------------------------------------------------------- one picture
+# ----------------------------------------------------------------------------- one image
 
 
-def curl(model: Model, path: str, *arguments: str, picture: bytes | None = None) -> dict[str, Any]:
+def curl(model: Model, path: str, *arguments: str, image: bytes | None = None) -> dict[str, Any]:
     command = ["curl", "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", *arguments]
-    done = subprocess.run(
-        [*command, f"{model.server.inference_url}{path}"], input=picture, capture_output=True, check=False, timeout=60
+    completed = subprocess.run(
+        [*command, f"{model.server.inference_url}{path}"], input=image, capture_output=True, check=False, timeout=60
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    read: dict[str, Any] = json.loads(done.stdout)
-    return read
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    answer: dict[str, Any] = json.loads(completed.stdout)
+    return answer
 
 
 def by_curl_raw(model: Model, _: GrpcClient) -> dict[str, Any]:
     headers = [part for name, value in OPTIONS.items() for part in ("-H", f"Gradcam-{name}: {value}")]
-    return curl(model, "/predictions/squash", "-T", "-", *headers, picture=PICTURES[0])
+    return curl(model, "/predictions/squash", "-T", "-", *headers, image=IMAGES[0])
 
 
 def by_curl_form(model: Model, _: GrpcClient) -> dict[str, Any]:
     fields = [part for name, value in OPTIONS.items() for part in ("-F", f"{name}={value}")]
-    return curl(model, "/explanations/squash", "-F", "data=@-;filename=p", *fields, picture=PICTURES[0])
+    return curl(model, "/explanations/squash", "-F", "data=@-;filename=p", *fields, image=IMAGES[0])
 
 
 def by_curl_v1(model: Model, _: GrpcClient) -> dict[str, Any]:
     body = json.dumps({"instances": [{"image": {"b64": BASE64[0]}, **OPTIONS}]}).encode()
-    said = curl(model, "/v1/models/squash:predict", "--json", "@-", picture=body)
-    return one(said["predictions"])
+    answer = curl(model, "/v1/models/squash:predict", "--json", "@-", image=body)
+    return one(answer["predictions"])
 
 
 def by_form(model: Model, _: GrpcClient) -> dict[str, Any]:
-    return document(model.post(Call(PICTURES[0], form=OPTIONS)))
+    return parsed(model.post(Call(IMAGES[0], form=OPTIONS)))
 
 
 def by_json(model: Model, _: GrpcClient) -> dict[str, Any]:
-    return document(model.post(Call(document={"image": BASE64[0], "targets": [281, "Egyptian cat"], "topk": 3})))
+    return parsed(model.post(Call(json={"image": BASE64[0], "targets": [281, "Egyptian cat"], "topk": 3})))
 
 
 def by_v1_parameters(model: Model, _: GrpcClient) -> dict[str, Any]:
     body = {"instances": [BASE64[0]], "parameters": OPTIONS}
-    return one(document(model.post_json("/v1/models/squash:predict", body))["predictions"])
+    return one(parsed(model.post_json("/v1/models/squash:predict", body))["predictions"])
 
 
 def by_v1_headers(model: Model, _: GrpcClient) -> dict[str, Any]:
     headers = {f"Gradcam-{name}": value for name, value in OPTIONS.items()}
-    said = document(model.post_json("/v1/models/squash:predict", {"instances": [BASE64[0]]}, **headers))
-    return one(said["predictions"])
+    answer = parsed(model.post_json("/v1/models/squash:predict", {"instances": [BASE64[0]]}, **headers))
+    return one(answer["predictions"])
 
 
 def by_v1_explain(model: Model, _: GrpcClient) -> dict[str, Any]:
-    said = document(model.post_json("/v1/models/squash:explain", {"instances": [{"data": BASE64[0], **OPTIONS}]}))
-    answer = one(said["predictions"])
-    assert said == {"predictions": [answer], "explanations": [answer["explanations"]]}
-    return answer
+    answer = parsed(model.post_json("/v1/models/squash:explain", {"instances": [{"data": BASE64[0], **OPTIONS}]}))
+    prediction = one(answer["predictions"])
+    assert answer == {"predictions": [prediction], "explanations": [prediction["explanations"]]}
+    return prediction
 
 
 def by_grpc(model: Model, grpc: GrpcClient) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(grpc.predict(model.name, data=PICTURES[0], **OPTIONS))
-    return read
+    answer: dict[str, Any] = json.loads(grpc.predict(model.name, data=IMAGES[0], **OPTIONS))
+    return answer
 
 
 def by_grpc_stream(model: Model, grpc: GrpcClient) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(one(grpc.stream(model.name, body=PICTURES[0], **OPTIONS)))
-    return read
+    answer: dict[str, Any] = json.loads(one(grpc.stream(model.name, body=IMAGES[0], **OPTIONS)))
+    return answer
 
 
 def one(entries: list[Any]) -> Any:
@@ -126,7 +127,7 @@ def one(entries: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "door",
+    "send",
     [
         by_curl_raw,
         by_curl_form,
@@ -139,12 +140,12 @@ def one(entries: list[Any]) -> Any:
         by_grpc,
         by_grpc_stream,
     ],
-    ids=lambda door: door.__name__,
+    ids=lambda send: send.__name__,
 )
-def test_the_answer_is_the_same_at_every_door(
-    door: Callable[[Model, GrpcClient], dict[str, Any]], squash: Model, grpc: GrpcClient
+def test_every_protocol_gives_the_same_answer(
+    send: Callable[[Model, GrpcClient], dict[str, Any]], squash: Model, grpc: GrpcClient
 ) -> None:
-    answer = door(squash, grpc)
+    answer = send(squash, grpc)
 
     check(answer, squash, PIXELS[0], TARGETS, topk=3)
     assert answer == by_form(squash, grpc)
@@ -153,7 +154,7 @@ def test_the_answer_is_the_same_at_every_door(
 # ----------------------------------------------------------------------------- KServe V1
 
 
-def test_v1_answers_each_instance_as_it_asks(squash: Model) -> None:
+def test_v1_applies_the_options_of_each_instance(squash: Model) -> None:
     body = {
         "instances": [
             {"image": {"b64": BASE64[0]}},
@@ -164,64 +165,64 @@ def test_v1_answers_each_instance_as_it_asks(squash: Model) -> None:
         "parameters": {"explain": 2, "topk": 4},
     }
 
-    answers = document(squash.post_json("/v1/models/squash:predict", body))["predictions"]
+    answers = parsed(squash.post_json("/v1/models/squash:predict", body))["predictions"]
 
-    asked: list[tuple[list[int] | int, int]] = [(2, 4), ([7, 281], 2), (0, 4), (2, 4)]
-    for answer, pixels, (targets, topk) in zip(answers, PIXELS, asked, strict=False):
+    expected: list[tuple[list[int] | int, int]] = [(2, 4), ([7, 281], 2), (0, 4), (2, 4)]
+    for answer, pixels, (targets, topk) in zip(answers, PIXELS, expected, strict=False):
         check(answer, squash, pixels, targets, topk)
     assert len(answers) == 4
 
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
-def test_v1_a_bad_instance_fails_alone(verb: str, squash: Model) -> None:
+def test_v1_bad_instance_fails_alone(verb: str, squash: Model) -> None:
     instances = [BASE64[0], BAD, {"image": BASE64[1], "targets": "tabbi"}, {"image": 7}, {"image": BASE64[2]}]
 
-    said = document(squash.post_json(f"/v1/models/squash:{verb}", {"instances": instances}))
+    answer = parsed(squash.post_json(f"/v1/models/squash:{verb}", {"instances": instances}))
 
-    answers = said["predictions"]
+    answers = answer["predictions"]
     check(answers[0], squash, PIXELS[0])
     check(answers[4], squash, PIXELS[2])
-    codes = [answer["error"]["code"] for answer in answers[1:4]]
+    codes = [entry["error"]["code"] for entry in answers[1:4]]
     assert codes == ["undecodable_image", "unknown_class", "invalid_request"]
     if verb == "explain":
-        assert said["explanations"] == [answer.get("explanations", []) for answer in answers]
+        assert answer["explanations"] == [entry.get("explanations", []) for entry in answers]
 
 
-def test_v1_where_every_instance_is_bad_so_is_the_request(squash: Model) -> None:
+def test_v1_request_fails_if_every_instance_is_bad(squash: Model) -> None:
     response = squash.post_json(
         "/v1/models/squash:predict", {"instances": [{"image": BASE64[0], "method": "cam"}, BAD]}
     )
 
-    said = response.json()
+    answer = response.json()
     assert response.status_code == 422
-    assert [entry["error"]["code"] for entry in said["predictions"]] == ["unknown_method", "undecodable_image"]
-    assert said["error"] == said["predictions"][0]["error"]
+    assert [entry["error"]["code"] for entry in answer["predictions"]] == ["unknown_method", "undecodable_image"]
+    assert answer["error"] == answer["predictions"][0]["error"]
 
 
 # ----------------------------------------------------------------------------- KServe V2
 
 
-def test_v2_answers_in_tensors(squash: Model) -> None:
+def test_v2_returns_tensors(squash: Model) -> None:
     body = {"id": "42", "inputs": [tensor(*BASE64[:3])], "parameters": {"targets": "281,Egyptian cat", "topk": 3}}
 
-    said = document(squash.post_json("/v2/models/squash/infer", body))
+    answer = parsed(squash.post_json("/v2/models/squash/infer", body))
 
-    check_tensors(outputs(said), squash, PIXELS[:3], TARGETS, 3)
-    assert (said["id"], said["model_name"], said["model_version"]) == ("42", "squash", "1.0")
+    check_tensors(outputs(answer), squash, PIXELS[:3], TARGETS, 3)
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("42", "squash", "1.0")
 
 
-def test_v2_pictures_may_be_nested(squash: Model) -> None:
+def test_v2_accepts_nested_images(squash: Model) -> None:
     nested = tensor(shape=[2, 1], data=[[BASE64[0]], [BASE64[1]]], parameters={"explain": 2})
 
-    said = document(squash.post_json("/v2/models/squash/infer", {"inputs": [nested]}))
+    answer = parsed(squash.post_json("/v2/models/squash/infer", {"inputs": [nested]}))
 
-    check_tensors(outputs(said), squash, PIXELS[:2], 2)
+    check_tensors(outputs(answer), squash, PIXELS[:2], 2)
 
 
-def test_v2_a_bad_picture_fails_alone(squash: Model) -> None:
-    said = document(squash.post_json("/v2/models/squash/infer", {"inputs": [tensor(BAD, BASE64[0], BAD)]}))
+def test_v2_bad_image_fails_alone(squash: Model) -> None:
+    answer = parsed(squash.post_json("/v2/models/squash/infer", {"inputs": [tensor(BAD, BASE64[0], BAD)]}))
 
-    named = outputs(said)
+    named = outputs(answer)
     errors = named.pop("error")["data"]
     assert [json.loads(entry)["error"]["code"] if entry else None for entry in errors] == [
         "undecodable_image",
@@ -233,32 +234,30 @@ def test_v2_a_bad_picture_fails_alone(squash: Model) -> None:
 
 
 def only(output: dict[str, Any], number: int) -> dict[str, Any]:
-    """Returns one picture's part of a tensor."""
+    """Return one image's part of a tensor."""
     part = np.asarray(output["data"]).reshape(output["shape"])[number : number + 1]
     return {**output, "shape": list(part.shape), "data": part.ravel().tolist()}
 
 
-def test_v2_where_every_picture_is_bad_so_is_the_request(squash: Model) -> None:
+def test_v2_request_fails_if_every_image_is_bad(squash: Model) -> None:
     response = squash.post_json("/v2/models/squash/infer", {"inputs": [tensor(BAD, BAD)]})
 
     assert error(response, 400)[0] == "undecodable_image"
 
 
-def test_v2_in_binary_is_refused_by_name(squash: Model) -> None:
-    """As KServe's own client sends tensors unless told otherwise."""
+def test_v2_binary_tensors_are_rejected(squash: Model) -> None:
+    """KServe's own client sends binary tensors by default."""
     description = json.dumps({"inputs": [{**tensor(BASE64[0]), "data": None}]}).encode()
     headers = {"Inference-Header-Content-Length": str(len(description)), "Content-Type": "application/octet-stream"}
-    with requests.Session() as session:
-        session.trust_env = False
-        url = f"{squash.server.inference_url}/v2/models/squash/infer"
-        response = session.post(url, data=description + PICTURES[0], headers=headers, timeout=60)
+    url = f"{squash.server.inference_url}/v2/models/squash/infer"
+    response = http_client.post(url, data=description + IMAGES[0], headers=headers)
 
     code, message = error(response, 400)
     assert code == "invalid_request"
     assert "send them as JSON" in message
 
 
-# ----------------------------------------------------------------------------- KServe, both
+# ----------------------------------------------------------------------------- KServe V1 and V2
 
 
 @pytest.mark.parametrize(
@@ -269,7 +268,7 @@ def test_v2_in_binary_is_refused_by_name(squash: Model) -> None:
         ("/v2/models/squash/infer", {"inputs": [tensor(*BASE64[:1] * 33)]}),
     ],
 )
-def test_too_many_pictures(path: str, body: dict[str, Any], squash: Model) -> None:
+def test_more_images_than_max_instances_are_rejected(path: str, body: dict[str, Any], squash: Model) -> None:
     code, message = error(squash.post_json(path, body), 422)
 
     assert code == "too_many_instances"
@@ -277,9 +276,9 @@ def test_too_many_pictures(path: str, body: dict[str, Any], squash: Model) -> No
 
 
 @pytest.mark.parametrize("accept", ["image/png", "image/jpeg, */*;q=0.1"])
-def test_accept_does_not_decide(accept: str, squash: Model) -> None:
-    v1 = document(squash.post_json("/v1/models/squash:predict", {"instances": BASE64[:1]}, Accept=accept))
-    v2 = document(squash.post_json("/v2/models/squash/infer", {"inputs": [tensor(BASE64[0])]}, Accept=accept))
+def test_kserve_ignores_accept(accept: str, squash: Model) -> None:
+    v1 = parsed(squash.post_json("/v1/models/squash:predict", {"instances": BASE64[:1]}, Accept=accept))
+    v2 = parsed(squash.post_json("/v2/models/squash/infer", {"inputs": [tensor(BASE64[0])]}, Accept=accept))
 
     check(one(v1["predictions"]), squash, PIXELS[0])
     check_tensors(outputs(v2), squash, PIXELS[:1])
@@ -288,55 +287,56 @@ def test_accept_does_not_decide(accept: str, squash: Model) -> None:
 # ----------------------------------------------------------------------------- gRPC
 
 
-def test_grpc_errors_stand_in_the_body(squash: Model, grpc: GrpcClient) -> None:
-    for call in (grpc.predict, lambda *given, **inputs: one(grpc.stream(*given, **inputs))):
-        assert code_of(call("squash", data=NOT_A_PICTURE)) == "undecodable_image"
-        assert code_of(call("squash", data=PICTURES[0], topk="0")) == "invalid_option"
-        assert code_of(call("squash", data=PICTURES[0], topk=b"\xff")) == "invalid_option"
-        assert code_of(call("squash", data=PICTURES[0], tagets="1")) == "invalid_option"
-        assert code_of(call("squash", data=PICTURES[0], layer="layer9")) == "unknown_layer"
+def test_grpc_errors_are_in_the_body(squash: Model, grpc: GrpcClient) -> None:
+    for call in (grpc.predict, lambda *names, **inputs: one(grpc.stream(*names, **inputs))):
+        assert code_of(call("squash", data=NOT_A_IMAGE)) == "undecodable_image"
+        assert code_of(call("squash", data=IMAGES[0], topk="0")) == "invalid_option"
+        assert code_of(call("squash", data=IMAGES[0], topk=b"\xff")) == "invalid_option"
+        assert code_of(call("squash", data=IMAGES[0], tagets="1")) == "invalid_option"
+        assert code_of(call("squash", data=IMAGES[0], layer="layer9")) == "unknown_layer"
         assert code_of(call("squash")) == "invalid_request"
-    check(squash.ask(PICTURES[0]), squash, PIXELS[0])
+    check(squash.predict(IMAGES[0]), squash, PIXELS[0])
 
 
 @pytest.mark.parametrize("name", ["猫", "кошка", "قطة", "γάτα", "बिल्ली", "🐈", "Straße"])
-def test_grpc_options_in_every_script(name: str, squash: Model, grpc: GrpcClient) -> None:
-    said = json.loads(grpc.predict("squash", data=PICTURES[0], targets=name))
+def test_grpc_options_may_be_non_ascii(name: str, squash: Model, grpc: GrpcClient) -> None:
+    answer = json.loads(grpc.predict("squash", data=IMAGES[0], targets=name))
 
-    assert said["error"]["code"] == "unknown_class"
-    assert f"'{name}'" in said["error"]["message"]
+    assert answer["error"]["code"] == "unknown_class"
+    assert f"'{name}'" in answer["error"]["message"]
 
 
-def test_grpc_knows_no_such_model(grpc: GrpcClient) -> None:
+def test_grpc_rejects_an_unknown_model(grpc: GrpcClient) -> None:
     for call in (
-        lambda: grpc.predict("nothing", data=PICTURES[0]),
-        lambda: grpc.stream("nothing", data=PICTURES[0]),
-        lambda: grpc.infer("nothing", PICTURES[:1]),
+        lambda: grpc.predict("nothing", data=IMAGES[0]),
+        lambda: grpc.stream("nothing", data=IMAGES[0]),
+        lambda: grpc.infer("nothing", IMAGES[:1]),
     ):
         with pytest.raises(grpc_library.RpcError, match="Model not found: nothing"):
             call()
 
 
-def test_torchserve_has_no_conversations_about_pictures(squash: Model, grpc: GrpcClient) -> None:
-    """Its StreamPredictions2 is for models that keep a state; a client that waits for the answer gets none, and harms
-    nobody. One that ends its side first costs TorchServe the worker, which no handler can prevent.
+def test_stream_predictions_2_fails(squash: Model, grpc: GrpcClient) -> None:
+    """TorchServe offers StreamPredictions2 for models with state. A client that waits for the answer gets an error.
+
+    A client that ends its side first makes TorchServe kill the worker, which no handler can prevent.
     """
-    with pytest.raises(grpc_library.RpcError) as refused:
-        grpc.converse("squash", data=PICTURES[0])
+    with pytest.raises(grpc_library.RpcError) as failure:
+        grpc.converse("squash", data=IMAGES[0])
 
-    assert refused.value.code() == grpc_library.StatusCode.UNKNOWN
-    check(squash.ask(PICTURES[0]), squash, PIXELS[0])
-
-
-def test_model_infer_answers_in_tensors(squash: Model, grpc: GrpcClient) -> None:
-    answer = grpc.infer("squash", PICTURES[:2], id="42")
-
-    assert (answer.id, answer.model_name, answer.model_version) == ("42", "squash", "1.0")
-    check_tensors(of_grpc(answer), squash, PIXELS[:2])
+    assert failure.value.code() == grpc_library.StatusCode.UNKNOWN
+    check(squash.predict(IMAGES[0]), squash, PIXELS[0])
 
 
-def test_model_infer_a_bad_picture_fails_alone(squash: Model, grpc: GrpcClient) -> None:
-    named = of_grpc(grpc.infer("squash", [PICTURES[0], NOT_A_PICTURE]))
+def test_model_infer_returns_tensors(squash: Model, grpc: GrpcClient) -> None:
+    message = grpc.infer("squash", IMAGES[:2], id="42")
+
+    assert (message.id, message.model_name, message.model_version) == ("42", "squash", "1.0")
+    check_tensors(of_grpc(message), squash, PIXELS[:2])
+
+
+def test_model_infer_bad_image_fails_alone(squash: Model, grpc: GrpcClient) -> None:
+    named = of_grpc(grpc.infer("squash", [IMAGES[0], NOT_A_IMAGE]))
 
     good, bad = named.pop("error")["data"]
     assert good == ""
@@ -345,53 +345,53 @@ def test_model_infer_a_bad_picture_fails_alone(squash: Model, grpc: GrpcClient) 
 
 
 @pytest.mark.parametrize(
-    ("pictures", "changes", "code"),
+    ("images", "changes", "code"),
     [
-        ([NOT_A_PICTURE] * 2, {}, "undecodable_image"),
+        ([NOT_A_IMAGE] * 2, {}, "undecodable_image"),
         ([], {}, "invalid_request"),
-        (PICTURES[:1] * 33, {}, "too_many_instances"),
-        (PICTURES[:1], {"tensor": {"shape": [7]}}, "invalid_request"),
-        (PICTURES[:1], {"tensor": {"name": "pixels"}}, "invalid_request"),
-        (PICTURES[:1], {"tensor": {"datatype": "FP32"}}, "invalid_request"),
-        (PICTURES[:1], {"tensor": {"datatype": "STRING"}}, "invalid_request"),
-        (PICTURES[:1], {"inputs": []}, "invalid_request"),
-        ([], {"tensor": {"shape": [1]}, "raw_input_contents": PICTURES[:1]}, "invalid_request"),
+        (IMAGES[:1] * 33, {}, "too_many_instances"),
+        (IMAGES[:1], {"tensor": {"shape": [7]}}, "invalid_request"),
+        (IMAGES[:1], {"tensor": {"name": "pixels"}}, "invalid_request"),
+        (IMAGES[:1], {"tensor": {"datatype": "FP32"}}, "invalid_request"),
+        (IMAGES[:1], {"tensor": {"datatype": "STRING"}}, "invalid_request"),
+        (IMAGES[:1], {"inputs": []}, "invalid_request"),
+        ([], {"tensor": {"shape": [1]}, "raw_input_contents": IMAGES[:1]}, "invalid_request"),
     ],
     ids=["bad", "none", "many", "shape", "name", "floats", "no datatype", "no tensor", "raw contents"],
 )
-def test_model_infer_says_in_a_tensor_what_is_wrong(
-    pictures: list[bytes], changes: dict[str, Any], code: str, squash: Model, grpc: GrpcClient
+def test_model_infer_returns_errors_in_a_tensor(
+    images: list[bytes], changes: dict[str, Any], code: str, squash: Model, grpc: GrpcClient
 ) -> None:
-    named = of_grpc(grpc.infer("squash", pictures, **changes))
+    named = of_grpc(grpc.infer("squash", images, **changes))
 
     assert named.keys() == {"error"}
     assert {json.loads(entry)["error"]["code"] for entry in named["error"]["data"]} == {code}
-    check(squash.ask(PICTURES[0]), squash, PIXELS[0])
+    check(squash.predict(IMAGES[0]), squash, PIXELS[0])
 
 
-def test_torchserve_hands_on_no_parameters_of_model_infer(squash: Model, grpc: GrpcClient) -> None:
+def test_torchserve_drops_parameters_of_model_infer(squash: Model, grpc: GrpcClient) -> None:
     parameters = {"topk": grpc.open_inference.InferParameter(int64_param=1)}
 
-    check_tensors(of_grpc(grpc.infer("squash", PICTURES[:1], parameters=parameters)), squash, PIXELS[:1], topk=5)
+    check_tensors(of_grpc(grpc.infer("squash", IMAGES[:1], parameters=parameters)), squash, PIXELS[:1], topk=5)
 
 
-def test_a_client_that_gives_up_harms_nobody(squash: Model, grpc: GrpcClient) -> None:
+def test_grpc_client_timeout_does_not_affect_others(squash: Model, grpc: GrpcClient) -> None:
     for call in (
-        lambda: grpc.predict("squash", 0.02, data=PICTURES[0], explain="50", smooth="true"),
-        lambda: grpc.stream("squash", 0.02, data=PICTURES[0], explain="50", smooth="true"),
-        lambda: grpc.infer("squash", PICTURES * 4, 0.02),
+        lambda: grpc.predict("squash", 0.02, data=IMAGES[0], explain="50", smooth="true"),
+        lambda: grpc.stream("squash", 0.02, data=IMAGES[0], explain="50", smooth="true"),
+        lambda: grpc.infer("squash", IMAGES * 4, 0.02),
     ):
-        with pytest.raises(grpc_library.RpcError) as given_up:
+        with pytest.raises(grpc_library.RpcError) as failure:
             call()
-        assert given_up.value.code() == grpc_library.StatusCode.DEADLINE_EXCEEDED
-        check(squash.ask(PICTURES[0]), squash, PIXELS[0])
+        assert failure.value.code() == grpc_library.StatusCode.DEADLINE_EXCEEDED
+        check(squash.predict(IMAGES[0]), squash, PIXELS[0])
 
 
 # ----------------------------------------------------------------------------- one batch
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
-    """Makes eight calls of the model `batched`, which are answered in one batch."""
+    """Make eight calls to the model `batched`, which are answered in one batch."""
     assert len(calls) == 8
     start = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
@@ -400,48 +400,48 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
     return answers
 
 
-def test_eight_messages_of_every_door_share_a_batch(batched: Model, grpc: GrpcClient) -> None:
+def test_requests_of_all_protocols_share_a_batch(batched: Model, grpc: GrpcClient) -> None:
     raw, form, bad, v1, v2, predicted, streamed, inferred = together(
-        lambda: batched.post(Call(PICTURES[0], {"Gradcam-Targets": "281"})),
-        lambda: batched.post(Call(PICTURES[1], form={"explain": "2"}, door="explanations")),
-        lambda: batched.post(Call(document={"image": BAD})),
+        lambda: batched.post(Call(IMAGES[0], {"Gradcam-Targets": "281"})),
+        lambda: batched.post(Call(IMAGES[1], form={"explain": "2"}, endpoint="explanations")),
+        lambda: batched.post(Call(json={"image": BAD})),
         lambda: batched.post_json(
             "/v1/models/batched:explain", {"instances": [BASE64[2], {"image": BASE64[3], "topk": 9}]}
         ),
         lambda: batched.post_json("/v2/models/batched/infer", {"inputs": [tensor(BASE64[4], BASE64[5])]}),
-        lambda: grpc.predict("batched", data=PICTURES[5], targets="7,8,9"),
-        lambda: grpc.stream("batched", data=PICTURES[4], topk="1"),
-        lambda: grpc.infer("batched", PICTURES[:3]),
+        lambda: grpc.predict("batched", data=IMAGES[5], targets="7,8,9"),
+        lambda: grpc.stream("batched", data=IMAGES[4], topk="1"),
+        lambda: grpc.infer("batched", IMAGES[:3]),
     )
 
-    check(document(raw), batched, PIXELS[0], [281])
-    check(document(form), batched, PIXELS[1], 2)
+    check(parsed(raw), batched, PIXELS[0], [281])
+    check(parsed(form), batched, PIXELS[1], 2)
     assert error(bad, 400)[0] == "undecodable_image"
-    first, second = document(v1)["predictions"]
+    first, second = parsed(v1)["predictions"]
     check(first, batched, PIXELS[2])
     check(second, batched, PIXELS[3], topk=9)
-    check_tensors(outputs(document(v2)), batched, PIXELS[4:6])
+    check_tensors(outputs(parsed(v2)), batched, PIXELS[4:6])
     check(json.loads(predicted), batched, PIXELS[5], [7, 8, 9])
     check(json.loads(one(streamed)), batched, PIXELS[4], topk=1)
     check_tensors(of_grpc(inferred), batched, PIXELS[:3])
 
 
-def test_six_bad_messages_leave_two_good_ones_alone(batched: Model, grpc: GrpcClient) -> None:
+def test_bad_requests_of_all_protocols_fail_alone(batched: Model, grpc: GrpcClient) -> None:
     big = base64.b64encode(encoded(np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8))).decode()
     overlays = {"inputs": [tensor(big)], "parameters": {"overlay": "png"}}
 
     raw, v1, v2, predicted, streamed, inferred, large, good = together(
-        lambda: batched.post(Call(PICTURES[0])),
+        lambda: batched.post(Call(IMAGES[0])),
         lambda: batched.post_json("/v1/models/batched:predict", {"instances": [BAD, 7]}),
         lambda: batched.post_json("/v2/models/batched/infer", {"inputs": []}),
-        lambda: grpc.predict("batched", data=NOT_A_PICTURE),
-        lambda: grpc.stream("batched", data=PICTURES[1], method="cam"),
-        lambda: grpc.infer("batched", [NOT_A_PICTURE]),
+        lambda: grpc.predict("batched", data=NOT_A_IMAGE),
+        lambda: grpc.stream("batched", data=IMAGES[1], method="cam"),
+        lambda: grpc.infer("batched", [NOT_A_IMAGE]),
         lambda: batched.post_json("/v2/models/batched/infer", overlays),
-        lambda: grpc.predict("batched", data=PICTURES[2]),
+        lambda: grpc.predict("batched", data=IMAGES[2]),
     )
 
-    check(document(raw), batched, PIXELS[0])
+    check(parsed(raw), batched, PIXELS[0])
     assert (v1.status_code, v1.json()["error"]["code"]) == (400, "undecodable_image")
     assert error(v2, 400)[0] == "invalid_request"
     assert code_of(predicted) == "undecodable_image"

@@ -1,4 +1,4 @@
-"""What docs/security.md says of TLS and of TorchServe's tokens, on a server that has both."""
+"""A server with TLS and tokens, configured as in docs/security.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import grpc
 import pytest
 import requests
 
+from tests.support import http_client
 from tests.support.grpc_client import OPTIONS, GrpcClient, compile_stubs
 from tools.ports import HOST
 from tools.server import healthcheck
@@ -22,16 +23,16 @@ from tools.server.port_check import free_port
 from tools.server.processes import wait_until
 from tools.server.server import Server
 
-REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
-PICTURE = healthcheck.gray_png()
+REJECTED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+IMAGE = healthcheck.gray_png()
 SECONDS = 120
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
 
 
 @dataclass
 class Secured:
-    """A server with TLS and tokens, and a client that knows its certificate."""
+    """A server with TLS and tokens, and a client that trusts its certificate."""
 
     server: Server
     certificate: Path
@@ -39,11 +40,9 @@ class Secured:
     management_url: str
     tokens: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, method: str, url: str, token: str | None = None, **parts: Any) -> requests.Response:
+    def request(self, method: str, url: str, token: str | None = None, **parts: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {self.tokens[token]}"} if token else {}
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.request(method, url, headers=headers, verify=str(self.certificate), timeout=60, **parts)
+        return http_client.request(method, url, headers=headers, verify=str(self.certificate), **parts)
 
     def read_tokens(self) -> None:
         entries = json.loads((self.server.directory / "key_file.json").read_text())
@@ -52,9 +51,9 @@ class Secured:
     def is_ready(self) -> bool:
         try:
             self.read_tokens()
-            response = self.ask("GET", f"{self.management_url}/models/own", "management")
+            response = self.request("GET", f"{self.management_url}/models/own", "management")
             return response.ok and response.json()[0]["workers"][0]["status"] == "READY"
-        except (OSError, ValueError):  # no file yet, half of it, or nobody listens
+        except (OSError, ValueError):  # the file is missing or incomplete, or no process listens
             return False
 
 
@@ -62,9 +61,9 @@ class Secured:
 def secured(own_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder, port = tmp_path_factory.mktemp("tls"), free_port()
     key, certificate = folder / "key.pem", folder / "certificate.pem"
-    wanted = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
     files = ["-addext", f"subjectAltName=IP:{HOST}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(["openssl", "req", *wanted, *files], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", *options, *files], check=True, capture_output=True)
     settings = {
         "inference_address": f"https://{HOST}:{port}",
         "management_address": f"https://{HOST}:{port + 1}",
@@ -96,19 +95,19 @@ def grpc_client(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> I
         yield client
 
 
-def test_nothing_is_answered_in_the_clear(secured: Secured) -> None:
+def test_plain_http_is_rejected(secured: Secured) -> None:
     plain = secured.inference_url.replace("https", "http")
-    response = requests.get(f"{plain}/ping", timeout=60)
+    response = http_client.get(f"{plain}/ping")
     assert (response.status_code, response.json()["status"]) == (
         403,
         "This TorchServe instance only accepts HTTPS requests",
     )
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(f"{secured.inference_url}/ping", timeout=60)
+        http_client.get(f"{secured.inference_url}/ping")
 
 
 @pytest.mark.parametrize(
-    ("method", "door", "path", "right"),
+    ("method", "api", "path", "token"),
     [
         ("GET", "inference", "/ping", "inference"),
         ("GET", "inference", "/v2/health/ready", "inference"),
@@ -117,46 +116,46 @@ def test_nothing_is_answered_in_the_clear(secured: Secured) -> None:
         ("PUT", "management", "/models/own/1.0/set-default", "management"),
     ],
 )
-def test_each_door_wants_its_own_token(secured: Secured, method: str, door: str, path: str, right: str) -> None:
-    url = f"{secured.inference_url if door == 'inference' else secured.management_url}{path}"
-    parts = {"data": PICTURE} if method == "POST" else {}
-    for token in (None, *({"inference", "management", "API"} - {right})):
-        response = secured.ask(method, url, token, **parts)
-        assert (response.status_code, response.json()["message"]) == (400, REFUSED)
-    assert secured.ask(method, url, right, **parts).status_code == 200
+def test_each_api_requires_its_own_token(secured: Secured, method: str, api: str, path: str, token: str) -> None:
+    url = f"{secured.inference_url if api == 'inference' else secured.management_url}{path}"
+    parts = {"data": IMAGE} if method == "POST" else {}
+    for wrong in (None, *({"inference", "management", "API"} - {token})):
+        response = secured.request(method, url, wrong, **parts)
+        assert (response.status_code, response.json()["message"]) == (400, REJECTED)
+    assert secured.request(method, url, token, **parts).status_code == 200
 
 
-def test_tokens_are_for_their_owner_and_can_be_renewed(secured: Secured) -> None:
+def test_tokens_are_private_and_renewable(secured: Secured) -> None:
     assert stat.S_IMODE((secured.server.directory / "key_file.json").stat().st_mode) == 0o600
     old = secured.tokens["inference"]
     renewal = f"{secured.management_url}/token?type=inference"
-    assert secured.ask("GET", renewal, "management").status_code == 400
-    assert secured.ask("GET", renewal, "API").status_code == 200
-    assert secured.ask("GET", f"{secured.inference_url}/ping", "inference").status_code == 400
+    assert secured.request("GET", renewal, "management").status_code == 400
+    assert secured.request("GET", renewal, "API").status_code == 200
+    assert secured.request("GET", f"{secured.inference_url}/ping", "inference").status_code == 400
     secured.read_tokens()
     assert secured.tokens["inference"] != old
-    assert secured.ask("GET", f"{secured.inference_url}/ping", "inference").status_code == 200
+    assert secured.request("GET", f"{secured.inference_url}/ping", "inference").status_code == 200
 
 
-def test_metrics_want_neither(secured: Secured) -> None:
-    response = requests.get(f"{secured.server.metrics_url}/metrics", timeout=60)
+def test_metrics_need_neither_tls_nor_token(secured: Secured) -> None:
+    response = http_client.get(f"{secured.server.metrics_url}/metrics")
     assert response.status_code == 200
     assert "ts_inference_requests_total" in response.text
 
 
-def test_grpc_wants_both(secured: Secured, grpc_client: GrpcClient) -> None:
-    asked = grpc_client.request("own", {"data": PICTURE})
+def test_grpc_requires_tls_and_token(secured: Secured, grpc_client: GrpcClient) -> None:
+    message = grpc_client.request("own", {"data": IMAGE})
     for call in (
-        lambda: grpc_client.torchserve.Predictions(asked, timeout=60),
-        lambda: grpc_client.infer("own", [PICTURE]),
+        lambda: grpc_client.torchserve.Predictions(message, timeout=60),
+        lambda: grpc_client.infer("own", [IMAGE]),
     ):
-        with pytest.raises(grpc.RpcError) as refused:
+        with pytest.raises(grpc.RpcError) as failure:
             call()
-        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, REFUSED)
+        assert (failure.value.code(), failure.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, REJECTED)
     secured.read_tokens()
     metadata = (("authorization", f"Bearer {secured.tokens['inference']}"),)
-    answer = grpc_client.torchserve.Predictions(asked, metadata=metadata, timeout=60)
-    assert len(json.loads(answer.prediction)["predictions"]) == 5
+    response = grpc_client.torchserve.Predictions(message, metadata=metadata, timeout=60)
+    assert len(json.loads(response.prediction)["predictions"]) == 5
     with (
         grpc.insecure_channel(secured.server.grpc_inference_address, OPTIONS) as plain,
         pytest.raises(grpc.FutureTimeoutError),

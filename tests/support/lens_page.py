@@ -1,25 +1,23 @@
-"""The page as the tests see it: what a person does there, and what is on it."""
+"""Page object of the page: a user's actions, and what the page shows."""
 
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import requests
-from numpy.typing import NDArray
-from PIL import Image
 
+from tests.support import http_client
+from tests.support.encoding import Pixels, decoded
+from tools.paths import ROOT
 from tools.server.server import Server
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 MODEL = "efficientnet_lite0"
-Pixels = NDArray[np.uint8]
 
-# A file that comes from a desktop or a clipboard, as the browser makes one.
+# Creates a file as the browser does for a drop or a paste.
 TRANSFER = """([name, content]) => {
   const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -40,26 +38,26 @@ class Lens:
     page: Any
     server: Server
     errors: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    """The requests for predictions."""
+    predictions: list[str] = field(default_factory=list)
+    """URLs of requests for predictions."""
     addresses: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._said)
+        self.page.on("console", self._logged)
         self.page.on("request", self._requested)
 
-    def _said(self, message: Any) -> None:
-        # The browser itself remarks each answer that is an error; tests of these look at the page.
+    def _logged(self, message: Any) -> None:
+        # The browser logs every error response; tests of errors check the page instead.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
 
     def _requested(self, request: Any) -> None:
         self.addresses.append(request.url)
         if "/predictions/" in request.url:
-            self.asked.append(request.url)
+            self.predictions.append(request.url)
 
-    # ------------------------------------------------------------------------- doing
+    # ------------------------------------------------------------------------- actions
 
     def choose(self, file: Path) -> None:
         self.page.set_input_files("#file", file)
@@ -76,28 +74,28 @@ class Lens:
         self.page.evaluate_handle(TRANSFER, [file.name, content]).evaluate(event)
 
     def explain(self, file: Path) -> None:
-        """Chooses a file and waits until it is explained."""
+        """Choose a file and wait until it is explained."""
         self.choose(file)
         self.wait_for(file.name)
 
     def wait_for(self, name: str) -> None:
         self.page.wait_for_function(
-            "(said) => document.querySelector('#status').textContent === said", arg=f"{name} is explained"
+            "(text) => document.querySelector('#status').textContent === text", arg=f"{name} is explained"
         )
 
     def settle(self) -> None:
-        """Waits until nothing is under way."""
+        """Wait until the page is idle."""
         self.page.wait_for_function("() => !document.body.classList.contains('busy')")
 
     def pick(self, label: str) -> None:
-        """Chooses a class."""
+        """Choose a class."""
         self.page.get_by_role("radio", name=label).check()
         self.settle()
 
     def search(self, text: str) -> None:
         self.page.fill("#search", text)
 
-    # ------------------------------------------------------------------------- seeing
+    # ------------------------------------------------------------------------- contents
 
     def classes(self) -> list[str]:
         return list(self.page.locator("#classes .label").all_inner_texts())
@@ -112,35 +110,29 @@ class Lens:
         return str(self.page.locator(".view").nth(number).locator(f".{name} dd").inner_text())
 
     def pixels(self, number: int = 0) -> Pixels:
-        """What is on a figure's canvas, RGB, (H, W, 3)."""
+        """Return the pixels of a figure's canvas, RGB, (H, W, 3)."""
         width, height, content = self.page.locator(".view canvas").nth(number).evaluate(CANVAS)
         flat = np.frombuffer(base64.b64decode(content), np.uint8)
         assert (flat[3::4] == 255).all()
         return flat.reshape(height, width, 4)[:, :, :3]
 
-    # ------------------------------------------------------------------------- asking the server itself
+    # ------------------------------------------------------------------------- TorchServe, without the page
 
     def answer(self, file: Path, model: str = MODEL, **options: Any) -> dict[str, Any]:
-        """What TorchServe says when asked directly."""
+        """Return TorchServe's answer to a direct request."""
         url = f"{self.server.inference_url}/predictions/{model}"
-        with requests.Session() as session:
-            session.trust_env = False
-            response = session.post(url, files={"data": ("p", file.read_bytes())}, data=options, timeout=60)
+        response = http_client.post(url, files={"data": ("p", file.read_bytes())}, data=options)
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
         return answer
 
     def overlay(self, file: Path, target: int, model: str = MODEL, **options: Any) -> Pixels:
-        """TorchServe's own overlay, RGB."""
+        """Return TorchServe's own overlay, RGB."""
         answer = self.answer(file, model, targets=str(target), overlay="png", **options)
         return decoded(base64.b64decode(answer["explanations"][0]["overlay"].split(",")[1]))
 
 
-def decoded(content: bytes) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-
-
-def difference(ours: Pixels, theirs: Pixels) -> int:
-    """The largest, in grey levels."""
-    assert ours.shape == theirs.shape
-    return int(np.abs(ours.astype(int) - theirs).max())
+def difference(first: Pixels, second: Pixels) -> int:
+    """Return the largest difference of two images, in gray levels."""
+    assert first.shape == second.shape
+    return int(np.abs(first.astype(int) - second).max())

@@ -1,9 +1,8 @@
-"""A served model, and the answers that an independent implementation of the tutorial expects from it."""
+"""A served model, and checks of its answers against an independent implementation of Grad-CAM."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import zipfile
 from collections.abc import Sequence
@@ -20,50 +19,49 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from tests.support import oracles
+from tests.support import http_client, oracles
+from tests.support.encoding import Pixels
 from tools.server.server import Server
 
-Pixels = NDArray[np.uint8]
-
-# What float32 leaves of the same numbers in another order, and six decimals of JSON. Maps of a class with little
-# evidence are divided by a small maximum: those of the plain network are up to 1e-5 from float64's, in another layout
-# of memory 2e-5.
+# float32 sums in another order, and JSON has six decimals. The map of a class with little evidence is divided by a
+# small maximum: it differs from a float64 map by up to 1e-5, and by up to 2e-5 with another memory layout.
 HEATMAP_TOLERANCE = 4e-5
 PROBABILITY_TOLERANCE = 2e-6
 
-# So long the model `batched` holds a batch back until eight requests are there.
+# The model `batched` waits this long for a batch of eight requests.
 BATCH_SECONDS = 30
 
-# The longest answer of that model; of the others it is 64 MiB.
+# The maximum response size of the model `batched`; that of the others is 64 MiB.
 RESPONSE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the network says about a picture, by the tests' own arithmetic."""
+    """The expected probabilities and maps of an image."""
 
     probabilities: NDArray[np.float32]
     heatmaps: dict[int, NDArray[np.float32]]
-    """By class; all 0 where nothing speaks for it."""
+    """By class index; all 0 for a class without evidence."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the picture's bytes and how they travel."""
+    """One request: the image's bytes and how they are sent."""
 
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     form: dict[str, str] | None = None
-    """Given: the picture travels as a file of a multipart form, with these fields."""
+    """If set, the image is sent as a file in a multipart form with these fields."""
     field_name: str = "data"
-    document: Any = None
-    """Given: travels as JSON instead."""
-    door: str = "predictions"
+    json: Any = None
+    """If set, this is sent as JSON instead."""
+    endpoint: str = "predictions"
+    """`predictions` or `explanations`."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the running server, and the same network in the tests' own hands."""
+    """A model of the running server, and the same network in this process."""
 
     server: Server
     name: str
@@ -72,45 +70,41 @@ class Model:
     crop_from: int | None = None
     mean: tuple[float, ...] = oracles.ARCHITECTURE_MEAN
     std: tuple[float, ...] = oracles.ARCHITECTURE_STD
-    known: dict[tuple[bytes, tuple[int, ...]], Expected] = field(default_factory=dict, repr=False)
+    expectations: dict[tuple[bytes, tuple[int, ...]], Expected] = field(default_factory=dict, repr=False)
 
     def post(self, call: Call) -> requests.Response:
-        """Sends one request on a connection of its own."""
-        url = f"{self.server.inference_url}/{call.door}/{self.name}"
+        """Send one request on a new connection."""
+        url = f"{self.server.inference_url}/{call.endpoint}/{self.name}"
         parts: dict[str, Any] = {"data": call.body}
         if call.form is not None:
-            files = {} if call.body is None else {call.field_name: ("picture", call.body, "application/octet-stream")}
-            # An empty form would not be sent as a multipart one.
+            files = {} if call.body is None else {call.field_name: ("image", call.body, "application/octet-stream")}
+            # Fields are parts without a file name, so that the body is multipart even without a file.
             parts = {"files": {**files, **{name: (None, value) for name, value in call.form.items()}}}
-        elif call.document is not None:
-            parts = {"json": call.document}
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.post(url, headers=call.headers, timeout=60, **parts)
+        elif call.json is not None:
+            parts = {"json": call.json}
+        return http_client.post(url, headers=call.headers, **parts)
 
-    def ask(self, body: bytes, **options: Any) -> dict[str, Any]:
-        """Sends the picture's bytes as they are, options as headers, and reads the answer."""
+    def predict(self, body: bytes, **options: Any) -> dict[str, Any]:
+        """Send an image as the raw body with options as headers, and return the parsed answer."""
         headers = {f"Gradcam-{name}": str(value) for name, value in options.items()}
-        return document(self.post(Call(body, headers)))
+        return parsed(self.post(Call(body, headers)))
 
     def post_json(self, path: str, body: Any, **headers: str) -> requests.Response:
-        """Sends JSON to any path of the inference API, such as KServe's."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.post(f"{self.server.inference_url}{path}", json=body, headers=headers, timeout=60)
+        """Send JSON to any path of the inference API, such as KServe's."""
+        return http_client.post(f"{self.server.inference_url}{path}", json=body, headers=headers)
 
     def post_together(self, calls: Sequence[Call]) -> list[requests.Response]:
-        """Sends requests at the same time; the answers come in the order of the calls."""
+        """Send requests concurrently; return the responses in the order of the calls."""
         with ThreadPoolExecutor(len(calls)) as pool:
             return list(pool.map(self.post, calls))
 
     def expected(self, pixels: Pixels, classes: Sequence[int]) -> Expected:
-        """Runs the tutorial's algorithm on an RGB picture (H, W, 3)."""
-        classes = classes or [0]  # for the probabilities
+        """Run the tutorial's algorithm on an RGB image (H, W, 3)."""
+        classes = classes or [0]  # any class: the probabilities are needed
         key = (pixels.tobytes(), tuple(classes))
-        if key not in self.known:
-            self.known[key] = self._expected(pixels, list(classes))
-        return self.known[key]
+        if key not in self.expectations:
+            self.expectations[key] = self._expected(pixels, list(classes))
+        return self.expectations[key]
 
     def _expected(self, pixels: Pixels, classes: list[int]) -> Expected:
         image = oracles.model_input(
@@ -122,38 +116,38 @@ class Model:
         return Expected(probabilities, dict(zip(classes, observed.heatmaps.nan_to_num().numpy(), strict=True)))
 
 
-def document(response: requests.Response) -> dict[str, Any]:
-    """Reads an answer; fails on an error, on another type, and on JSON with white space in it."""
+def parsed(response: requests.Response) -> dict[str, Any]:
+    """Parse a successful response, and check its content type and that its JSON is compact."""
     assert response.status_code == 200, response.text
     assert response.headers.get("content-type") == "application/json"
-    read: dict[str, Any] = response.json()
-    assert response.text == json.dumps(read, separators=(",", ":"))
-    return read
+    answer: dict[str, Any] = response.json()
+    assert response.text == json.dumps(answer, separators=(",", ":"))
+    return answer
 
 
 def error(response: requests.Response, status: int) -> tuple[str, str]:
-    """Reads code and message of an error of this status."""
+    """Check an error response with this status; return the error's code and message."""
     assert response.status_code == status, response.text
     assert response.headers.get("content-type") == "application/json"
-    read = response.json()
-    assert response.text == json.dumps(read, separators=(",", ":"))
-    assert read.keys() == {"error"}
-    assert read["error"].keys() == {"code", "message"}
-    return read["error"]["code"], read["error"]["message"]
+    body = response.json()
+    assert response.text == json.dumps(body, separators=(",", ":"))
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"code", "message"}
+    return body["error"]["code"], body["error"]["message"]
 
 
-# ----------------------------------------------------------------------------- comparing
+# ----------------------------------------------------------------------------- checks
 
 
 def check(answer: dict[str, Any], model: Model, pixels: Pixels, targets: list[int] | int = 1, topk: int = 5) -> None:
-    """Compares a whole answer with the tutorial's on the same pixels.
+    """Compare a whole answer with the tutorial's result on the same pixels.
 
     Args:
-        answer: as it came.
-        model: that gave it.
-        pixels: of the picture as sent, RGB, (H, W, 3).
-        targets: the explained classes, or how many of the most probable ones.
-        topk: how many classes are predicted.
+        answer: the parsed answer.
+        model: the model that sent it.
+        pixels: the image as sent, RGB, (H, W, 3).
+        targets: the explained classes, or how many of the most probable classes are explained.
+        topk: the number of predicted classes.
     """
     explained = [entry["index"] for entry in answer["explanations"]]
     expected = model.expected(pixels, explained)
@@ -185,29 +179,29 @@ def check(answer: dict[str, Any], model: Model, pixels: Pixels, targets: list[in
 
 
 def check_predictions(predictions: list[dict[str, Any]], model: Model, expected: Expected, topk: int) -> None:
-    """Checks that these are the most probable classes, in order."""
+    """Check that these are the most probable classes, in order."""
     assert len(predictions) == topk
     for entry in predictions:
         check_class(entry, model, expected)
-    given = [entry["probability"] for entry in predictions]
-    assert given == sorted(given, reverse=True)
+    reported = [entry["probability"] for entry in predictions]
+    assert reported == sorted(reported, reverse=True)
     indices = [entry["index"] for entry in predictions]
     assert len(set(indices)) == topk
     others = np.delete(expected.probabilities, indices)
-    assert others.size == 0 or others.max() <= given[-1] + PROBABILITY_TOLERANCE
+    assert others.size == 0 or others.max() <= reported[-1] + PROBABILITY_TOLERANCE
 
 
 def check_class(entry: dict[str, Any], model: Model, expected: Expected) -> None:
-    """Checks label and probability of a class."""
+    """Check the label and probability of a class."""
     assert entry["label"] == model.labels[entry["index"]]
     assert abs(entry["probability"] - expected.probabilities[entry["index"]]) <= PROBABILITY_TOLERANCE
 
 
 def check_overlay(drawn: Pixels, pixels: Pixels, heatmap: NDArray[np.float32], region: Sequence[int]) -> None:
-    """Compares an overlay, RGB, with the tutorial's to the pixel, and with the picture outside the region.
+    """Compare an RGB overlay with the tutorial's inside the region, and with the image outside it, exactly.
 
-    The tutorial cuts `255 * map` off to a whole number, so where that is whole to within the maps' tolerance either
-    neighbour is right; those pixels are few.
+    The tutorial truncates `255 * map` to an integer. Where that product is an integer within the tolerance of maps,
+    both neighboring integers are correct; few pixels are affected.
     """
     left, top, right, bottom = region
     inside = np.s_[top:bottom, left:right]
@@ -227,20 +221,20 @@ def check_overlay(drawn: Pixels, pixels: Pixels, heatmap: NDArray[np.float32], r
 def check_tensors(
     tensors: dict[str, dict[str, Any]],
     model: Model,
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     targets: list[int] | int = 1,
     topk: int = 5,
 ) -> None:
-    """Compares the outputs of KServe's V2 protocol with the tutorial's on the same pictures.
+    """Compare the output tensors of KServe's V2 protocol with the tutorial's results on the same images.
 
     Args:
-        tensors: by name, as JSON has them.
-        model: that gave them.
-        pictures: as sent, RGB, (H, W, 3).
-        targets: the explained classes, or how many of the most probable ones.
-        topk: how many classes are predicted.
+        tensors: the output tensors in their JSON form, by name.
+        model: the model that sent them.
+        images: the images as sent, RGB, (H, W, 3).
+        targets: the explained classes, or how many of the most probable classes are explained.
+        topk: the number of predicted classes.
     """
-    n, t = len(pictures), targets if isinstance(targets, int) else len(targets)
+    n, t = len(images), targets if isinstance(targets, int) else len(targets)
     arrays = {name: np.asarray(tensor["data"]).reshape(tensor["shape"]) for name, tensor in tensors.items()}
     kinds = {name: (tensor["datatype"], tensor["shape"]) for name, tensor in tensors.items()}
     assert kinds == {
@@ -254,7 +248,7 @@ def check_tensors(
         "region": ("INT64", [n, 4]),
     }
     rows = {name: array.tolist() for name, array in arrays.items()}
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         height, width = pixels.shape[:2]
         predictions = [
             {"index": index, "label": label, "probability": probability}
@@ -284,32 +278,18 @@ def check_tensors(
         check(answer, model, pixels, targets, topk)
 
 
-# ----------------------------------------------------------------------------- pictures
-
-
-def encoded(pixels: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """Encodes a picture with Pillow."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def decoded(data: bytes) -> Pixels:
-    """Decodes a picture with Pillow alone, RGB."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+# ----------------------------------------------------------------------------- images
 
 
 def from_data_url(url: str, kind: str) -> bytes:
-    """Returns the bytes of a `data:` URL of this media type."""
+    """Return the bytes of a `data:` URL with this media type."""
     header, _, data = url.partition(",")
     assert header == f"data:image/{kind};base64"
     return base64.b64decode(data, validate=True)
 
 
 def sample(seed: int, width: int = 310, height: int = 203) -> Pixels:
-    """Returns a seeded picture, RGB, (H, W, 3)."""
+    """Return a seeded image, RGB, (H, W, 3)."""
     return np.asarray(oracles.seeded_image(width, height, seed))
 
 
@@ -317,7 +297,7 @@ def sample(seed: int, width: int = 310, height: int = 203) -> Pixels:
 
 
 def rewritten(archive: Path, target: Path, changes: dict[str, bytes | None]) -> Path:
-    """Copies an archive with some of its files replaced, or left out where the change is None."""
+    """Copy an archive with some of its files replaced, or omitted where the change is None."""
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
         for name in source.namelist():
             content = changes.get(name, source.read(name))

@@ -537,7 +537,7 @@ def test_a_picture_without_pixels(data: bytes) -> None:
 @pytest.mark.parametrize("kind", [1, 2, 5, 7, 12], ids=["byte", "text", "ratio", "undefined", "double"])
 def test_a_tiff_whose_depth_is_no_number(kind: int) -> None:
     number, other = (struct.pack("<HHI", 258, form, 1) for form in (3, kind))
-    data = hostile.tiff_grey(4, 4, 1, bytes(16)).replace(number, other)
+    data = hostile.tiff_gray(4, 4, 1, bytes(16)).replace(number, other)
     assert other in data
     assert type(refused(data)) is UndecodableImage
 
