@@ -1,12 +1,16 @@
-"""Lens: a page where people look at explanations, and the small server that it comes from.
+"""Lens: a page that shows explanations, and the small server that delivers it.
 
-    browser ──picture──▶ app ──picture──▶ TorchServe
-    static/ ◀──answer, or what is wrong── app
+    browser ──image──▶ endpoints ──image──▶ torchserve ──▶ TorchServe
+    static/ ◀──response or error── endpoints
 
-    settings   what the environment says: addresses, tokens, limits
-    app        serves the page and passes requests on
-    colormaps  writes static/colormaps.js from OpenCV's tables
+    settings    environment variables: addresses, tokens, limits
+    errors      what goes wrong between browser and TorchServe, and how it is reported
+    torchserve  client of TorchServe's inference and management APIs
+    endpoints   what the page requests
+    headers     security headers of every response
+    app         puts these together
+    colormaps   writes static/colormaps.js from OpenCV's tables
 
-`python -m lens` serves it. The page's modules need no build step; `scripts/predict.py --report` packs the same ones
-into a file.
+Imports only point up this list. `python -m lens` serves the page. Its JavaScript modules need no build step;
+`scripts/predict.py --report` packs the same ones into one file. Nothing here imports the handler.
 """

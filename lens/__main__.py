@@ -1,4 +1,4 @@
-"""Serves the page: `python -m lens`, with the variables of `lens.settings` in the environment."""
+"""Serve the page: `python -m lens`, configured by the environment variables of `lens.settings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lens.settings import Settings, SettingsError
 
 
 def main() -> int:
-    """Runs the server until it is told to end; returns its exit status."""
+    """Run the server until a signal stops it; return its exit status."""
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Writes `static/colormaps.js`: OpenCV's tables, so that browser and server draw in the same colours.
+"""Write `static/colormaps.js`: OpenCV's tables, so that browser and server use the same colors.
 
 python -m lens.colormaps
 """
@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 FILE = Path(__file__).parent / "static" / "colormaps.js"
-# The first is the server's default. The others have an order that a colour-blind person sees too, cividis the same one.
+# jet is the server's default. The others increase in lightness, so color-blind people see their order, too;
+# cividis looks the same to them.
 NAMES = ("jet", "cividis", "viridis", "inferno")
 COLORS_PER_LINE = 16
 
@@ -23,19 +24,19 @@ const TABLES = {
 FOOTER = """\
 };
 
-/** Of each name 256 colours, as 768 bytes: red, green, blue of level 0, then of level 1 … */
+/** For each name 256 colors as 768 bytes: red, green, blue of level 0, then of level 1 … */
 export const COLORMAPS = Object.fromEntries(
   Object.entries(TABLES).map(([name, lines]) => [name, bytes(lines.join(""))]),
 );
 
-function bytes(hexadecimal) {
-  return Uint8Array.from(hexadecimal.match(/../g), (digits) => parseInt(digits, 16));
+function bytes(hex) {
+  return Uint8Array.from(hex.match(/../g), (digits) => parseInt(digits, 16));
 }
 """
 
 
 def render() -> str:
-    """Returns the module."""
+    """Return the source of the JavaScript module."""
     return HEADER + "".join(f"  {name}: [\n{_lines(name)}  ],\n" for name in NAMES) + FOOTER
 
 

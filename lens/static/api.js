@@ -1,10 +1,10 @@
-// Requests to the server that this page came from, which passes them to TorchServe.
+// Requests to the server that this page came from, which passes them on to TorchServe.
 
-// Passing troubles: no server, no worker yet, too busy, too slow, a worker that died. Later the same request may go well.
+// Temporary failures: no server, no worker yet, too busy, too slow, a worker that died. The same request may succeed later.
 const UNAVAILABLE = new Set([500, 502, 503, 504, 507]);
 
-/** What the server says is wrong, in its own words. */
-export class ServerError extends Error {
+/** A failed request, with the server's message. */
+export class ApiError extends Error {
   constructor(message, code, unavailable) {
     super(message);
     this.code = code;
@@ -12,18 +12,18 @@ export class ServerError extends Error {
   }
 }
 
-/** What there is: the names of the models and of the samples, the largest body that is taken. */
+/** The names of the models and of the samples, and the size limit of a request. */
 export function overview() {
   return get("api/overview");
 }
 
-/** What a model says about itself: labels, methods, layers; all empty where the server may not ask. */
+/** The description of a model: labels, methods, layers; all missing if the server has no access to them. */
 export function describe(model) {
   return get(`api/models/${encodeURIComponent(model)}`);
 }
 
-/** Whether TorchServe answers again. */
-export async function isThere() {
+/** Whether TorchServe responds. */
+export async function isAvailable() {
   try {
     await get("ping");
     return true;
@@ -33,28 +33,28 @@ export async function isThere() {
 }
 
 /**
- * Has a picture classified and explained.
+ * Have an image classified and explained.
  *
  * @param {string} model
  * @param {Blob} file
- * @param {Object<string, string>} options as the handler takes them
+ * @param {Object<string, string>} options of the request, as the handler accepts them
  * @param {AbortSignal} signal
- * @returns {Promise<object>} the answer
+ * @returns {Promise<object>} the response
  */
 export function predict(model, file, options, signal) {
   const form = new FormData();
-  // Without a type of its own TorchServe hands the bytes on as they are.
-  form.append("data", new Blob([file], { type: "application/octet-stream" }), "picture");
+  // With this type TorchServe passes the bytes on unchanged.
+  form.append("data", new Blob([file], { type: "application/octet-stream" }), "image");
   for (const [name, value] of Object.entries(options)) form.append(name, value);
-  return request(predictions(model), { method: "POST", body: form, signal });
+  return request(predictionPath(model), { method: "POST", body: form, signal });
 }
 
-/** The address that takes pictures, relative to the page. */
-export function predictions(model) {
+/** The path that accepts images, relative to the page. */
+export function predictionPath(model) {
   return `predictions/${encodeURIComponent(model)}`;
 }
 
-/** A file that the server has. */
+/** A sample image. */
 export async function sample(name) {
   const response = await fetch(`samples/${encodeURIComponent(name)}`);
   return new File([await response.blob()], name);
@@ -67,11 +67,11 @@ function get(path) {
 async function request(path, options) {
   const response = await fetch(path, options).catch((error) => {
     if (error.name === "AbortError") throw error;
-    throw new ServerError(error.message, "network", true);
+    throw new ApiError(error.message, "network", true);
   });
   const body = await response.json().catch(() => null);
   if (response.ok && body !== null) return body;
-  // The handler's errors have another form than TorchServe's own.
+  // The handler's errors have another format than TorchServe's own.
   const { code, message } = body?.error ?? { code: body?.type, message: body?.message };
-  throw new ServerError(message ?? `HTTP ${response.status}`, code ?? "", UNAVAILABLE.has(response.status));
+  throw new ApiError(message ?? `HTTP ${response.status}`, code ?? "", UNAVAILABLE.has(response.status));
 }

@@ -1,39 +1,39 @@
-// The worker, as functions that return promises.
+// The worker's tasks, as functions that return promises.
 
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-const waiting = new Map();
-let last = 0;
+const pending = new Map();
+let lastId = 0;
 
 worker.onmessage = ({ data: { id, result, error } }) => {
-  const { resolve, reject } = waiting.get(id);
-  waiting.delete(id);
+  const { resolve, reject } = pending.get(id);
+  pending.delete(id);
   if (error === undefined) resolve(result);
   else reject(new Error(error));
 };
 
 /**
- * Decodes a file.
+ * Decode a file.
  *
  * @param {Blob} file
- * @returns {Promise<{picture: ImageData, transparent: boolean}>} rejected where the browser cannot
+ * @returns {Promise<{image: ImageData, transparent: boolean}>} rejected if the browser cannot decode it
  */
 export function preview(file) {
   return run("preview", { file });
 }
 
 /**
- * Draws a file with its map at full size.
+ * Draw a file with its map at full size.
  *
  * @returns {Promise<Blob>} a PNG
  */
-export function overlay(file, grid, region, look) {
-  return run("overlay", { file, grid, region, look });
+export function overlay(file, grid, region, display) {
+  return run("overlay", { file, grid, region, display });
 }
 
 function run(task, values) {
   return new Promise((resolve, reject) => {
-    last += 1;
-    waiting.set(last, { resolve, reject });
-    worker.postMessage({ id: last, task, values });
+    lastId += 1;
+    pending.set(lastId, { resolve, reject });
+    worker.postMessage({ id: lastId, task, values });
   });
 }

@@ -75,11 +75,11 @@ const TABLES = {
   ],
 };
 
-/** Of each name 256 colours, as 768 bytes: red, green, blue of level 0, then of level 1 … */
+/** For each name 256 colors as 768 bytes: red, green, blue of level 0, then of level 1 … */
 export const COLORMAPS = Object.fromEntries(
   Object.entries(TABLES).map(([name, lines]) => [name, bytes(lines.join(""))]),
 );
 
-function bytes(hexadecimal) {
-  return Uint8Array.from(hexadecimal.match(/../g), (digits) => parseInt(digits, 16));
+function bytes(hex) {
+  return Uint8Array.from(hex.match(/../g), (digits) => parseInt(digits, 16));
 }

@@ -1,17 +1,17 @@
-// A report: explained pictures in one file that opens from disk. `scripts/report.py` writes the file.
+// A report: explained images in one file that opens from disk. `tools/client/report.py` writes the file.
 
-import { bar, row } from "./classes.js";
-import { Figure, element } from "./figure.js";
-import { Look } from "./look.js";
-import { moment, preferred, speak, text } from "./texts.js";
+import { bar, radioRow } from "./classes.js";
+import { DisplayControls } from "./display.js";
+import { byId, element } from "./dom.js";
+import { Figure } from "./figure.js";
+import { dateTime, preferred, text, useLanguage } from "./texts.js";
 
-const at = (id) => document.getElementById(id);
-const read = (selector) => [...document.querySelectorAll(selector)].map((script) => JSON.parse(script.textContent));
+const readJson = (selector) => [...document.querySelectorAll(selector)].map((script) => JSON.parse(script.textContent));
 
-const [about] = read("#about");
-const entries = read(".entry");
+const [about] = readJson("#about");
+const entries = readJson(".entry");
 
-/** One picture with its classes; drawn while it is near the window, so that thousands of them fit in memory. */
+/** One image with its classes; drawn only near the window, so that thousands of them fit into memory. */
 class Card {
   constructor(entry, number) {
     this.entry = entry;
@@ -27,48 +27,48 @@ class Card {
     this.labels = [...entry.predictions, ...entry.explanations].map(({ label }) => label.toLowerCase());
   }
 
-  /** Lists the explained classes, to choose from where there are several, and the other probable ones. */
+  /** List the explained classes, as radio buttons if there are several, and the other probable ones. */
   list() {
     const { predictions, explanations } = this.entry;
     const explained = new Set(explanations.map(({ index }) => index));
     const choices = element("fieldset");
-    const choose = (index) => {
-      this.chosen = explanations.find((explanation) => explanation.index === index);
-      this.show();
-    };
     choices.append(element("legend", "visually-hidden", text("classes")));
-    choices.append(...explanations.map((entry) => row(entry, entry === this.chosen, choose, `class-${this.number}`)));
-    const plain = element("div", "plain");
-    plain.append(...predictions.filter(({ index }) => !explained.has(index)).map(plainRow));
-    this.classes.replaceChildren(...(explanations.length > 1 ? [choices, plain] : [plain]));
+    choices.append(...explanations.map((entry) => radioRow(entry, entry === this.chosen, `class-${this.number}`)));
+    choices.addEventListener("change", (event) => {
+      this.chosen = explanations.find(({ index }) => index === Number(event.target.value));
+      this.show();
+    });
+    const others = element("div", "plain");
+    others.append(...predictions.filter(({ index }) => !explained.has(index)).map(plainRow));
+    this.classes.replaceChildren(...(explanations.length > 1 ? [choices, others] : [others]));
   }
 
   async show() {
-    this.picture ??= await pixels(this.entry.thumbnail);
+    this.preview ??= await pixels(this.entry.thumbnail);
     if (!this.visible) return;
     const { name, image } = this.entry;
-    this.figure.show({ name, picture: this.picture, image, explanation: this.chosen }, look.value);
+    this.figure.show({ name, preview: this.preview, image, explanation: this.chosen }, displayControls.value);
   }
 
   hide() {
-    this.picture = undefined;
+    this.preview = undefined;
     this.figure.clear();
   }
 
-  /** Whether a filter lets it through. */
-  fits({ label, from, to }) {
+  /** Whether the card matches a filter. */
+  matches({ label, from, to }) {
     const [{ probability }] = this.entry.predictions;
-    return probability >= from && probability <= to && this.labels.some((known) => known.includes(label));
+    return probability >= from && probability <= to && this.labels.some((candidate) => candidate.includes(label));
   }
 }
 
 function plainRow(entry) {
-  const made = element("div", "class");
-  made.append(...bar(entry));
-  return made;
+  const row = element("div", "class");
+  row.append(...bar(entry));
+  return row;
 }
 
-/** Decodes a thumbnail. */
+/** Decode a thumbnail. */
 async function pixels(source) {
   const image = new Image();
   image.src = source;
@@ -81,8 +81,8 @@ async function pixels(source) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-const look = new Look(() => {
-  for (const card of cards) if (card.figure.shown) card.figure.draw(look.value);
+const displayControls = new DisplayControls(() => {
+  for (const card of cards) if (card.figure.content) card.figure.draw(displayControls.value);
 });
 const cards = entries.map((entry, number) => new Card(entry, number));
 const byElement = new Map(cards.map((card) => [card.element, card]));
@@ -100,46 +100,47 @@ const observer = new IntersectionObserver(
 );
 
 function filter() {
-  const wanted = {
-    label: at("label").value.trim().toLowerCase(),
-    from: Number(at("from").value) / 100,
-    to: Number(at("to").value) / 100,
+  const conditions = {
+    label: byId("label").value.trim().toLowerCase(),
+    from: Number(byId("from").value) / 100,
+    to: Number(byId("to").value) / 100,
   };
   let shown = 0;
   for (const card of cards) {
-    card.element.hidden = !card.fits(wanted);
+    card.element.hidden = !card.matches(conditions);
     shown += card.element.hidden ? 0 : 1;
   }
-  at("count").textContent = text("report.count", { shown, all: cards.length });
-  at("none").hidden = shown > 0 || cards.length === 0;
+  byId("count").textContent = text("report.count", { shown, all: cards.length });
+  byId("none").hidden = shown > 0 || cards.length === 0;
 }
 
-function talk(language) {
-  speak(language, about.texts[language]);
-  at("language").value = language;
+function changeLanguage(language) {
+  useLanguage(language, about.texts[language]);
+  byId("language").value = language;
   document.title = text("report.title");
-  const time = moment(new Date(about.time));
+  const time = dateTime(new Date(about.time));
   const [{ method, layer } = { method: "–", layer: "–" }] = entries;
-  at("made").textContent = text("report.made", { time, model: about.model, method, layer: [layer].flat().join(", ") });
-  look.render();
+  const layers = [layer].flat().join(", ");
+  byId("created").textContent = text("report.created", { time, model: about.model, method, layer: layers });
+  displayControls.render();
   filter();
   for (const card of cards) {
     card.list();
-    if (card.figure.shown) card.show();
+    if (card.figure.content) card.show();
   }
 }
 
-function error({ name, message }) {
-  const made = element("li");
-  made.append(element("b", "", name), message);
-  return made;
+function errorItem({ name, message }) {
+  const item = element("li");
+  item.append(element("b", "", name), message);
+  return item;
 }
 
-const errors = read(".error");
-at("error-list").append(...errors.map(error));
-at("errors").hidden = errors.length === 0;
-at("cards").append(...cards.map((card) => card.element));
-for (const id of ["label", "from", "to"]) at(id).addEventListener("input", filter);
-at("language").addEventListener("change", () => talk(at("language").value));
-talk(preferred());
+const errors = readJson(".error");
+byId("error-list").append(...errors.map(errorItem));
+byId("errors").hidden = errors.length === 0;
+byId("cards").append(...cards.map((card) => card.element));
+for (const id of ["label", "from", "to"]) byId(id).addEventListener("input", filter);
+byId("language").addEventListener("change", () => changeLanguage(byId("language").value));
+changeLanguage(preferred());
 for (const card of cards) observer.observe(card.element);

@@ -1,74 +1,74 @@
-// What the page says, in the reader's language; one file a language, with the same keys.
+// The page's texts in the user's language; one file per language, with the same keys.
 
 export const LANGUAGES = ["en", "de"];
-const STORED = "lens.language";
+const STORAGE_KEY = "lens.language";
 
 let texts = {};
-/** How numbers and times are written: the reader's own variety of the language. */
+/** Locale of numbers and times: the user's variant of the language. */
 let locale = LANGUAGES[0];
 
-/** The language chosen before, or the first of the browser's that there is. */
+/** The language chosen earlier, or the browser's first one that is available. */
 export function preferred() {
-  const wanted = [stored(), ...navigator.languages.map((tag) => tag.slice(0, 2))];
-  return wanted.find((tag) => LANGUAGES.includes(tag)) ?? LANGUAGES[0];
+  const candidates = [stored(), ...navigator.languages.map((tag) => tag.slice(0, 2))];
+  return candidates.find((tag) => LANGUAGES.includes(tag)) ?? LANGUAGES[0];
 }
 
-/** Speaks this language from now on, with the texts of its file. */
-export function speak(tag, spoken) {
-  locale = navigator.languages.find((wanted) => wanted.startsWith(tag)) ?? tag;
-  texts = spoken;
+/** Switch to this language, with the texts of its file. */
+export function useLanguage(tag, entries) {
+  locale = navigator.languages.find((candidate) => candidate.startsWith(tag)) ?? tag;
+  texts = entries;
   document.documentElement.lang = tag;
   try {
-    localStorage.setItem(STORED, tag);
+    localStorage.setItem(STORAGE_KEY, tag);
   } catch {
-    // A page from disk, or a browser that keeps nothing.
+    // Pages from disk, and some browsers, have no storage.
   }
   translate(document);
 }
 
-/** Fills in all that has a text of its own in the document: `data-text`, and attributes by `data-text-NAME`. */
+/** Fill in the texts of a document: content by `data-text`, attributes by `data-text-NAME`. */
 export function translate(root) {
   for (const element of root.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
   for (const name of ["label", "placeholder", "title"]) {
     for (const element of root.querySelectorAll(`[data-text-${name}]`)) {
-      const said = text(element.getAttribute(`data-text-${name}`));
-      element.setAttribute(name === "label" ? "aria-label" : name, said);
+      const content = text(element.getAttribute(`data-text-${name}`));
+      element.setAttribute(name === "label" ? "aria-label" : name, content);
     }
   }
 }
 
-/** A text, with `{name}` replaced by the value of that name. */
+/** The text with this key, with `{name}` replaced by the value of that name. */
 export function text(key, values = {}) {
   return (texts[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-/** Whether there is such a text. */
-export function has(key) {
+/** Whether a text with this key exists. */
+export function hasText(key) {
   return key in texts;
 }
 
-/** A number from 0 to 1 as per cent; what is more than nothing never looks like nothing. */
+/** A number from 0 to 1 as a percentage; a small positive one reads "< 0.1%", never "0.0%". */
 export function percent(value, digits = 1) {
   const format = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };
-  const least = 10 ** -(digits + 2);
-  const shown = new Intl.NumberFormat(locale, format).format(Math.max(value, value > 0 ? least : 0));
-  return value > 0 && value < least ? `< ${shown}` : shown;
+  const smallest = 10 ** -(digits + 2);
+  const formatted = new Intl.NumberFormat(locale, format).format(Math.max(value, value > 0 ? smallest : 0));
+  return value > 0 && value < smallest ? `< ${formatted}` : formatted;
 }
 
-/** A number with so many digits behind the point. */
+/** A number with this many decimals. */
 export function decimal(value, digits = 2) {
   const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   return new Intl.NumberFormat(locale, format).format(value);
 }
 
-/** A day and the time of it. */
-export function moment(time) {
+/** A date with its time. */
+export function dateTime(time) {
   return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "short" }).format(time);
 }
 
 function stored() {
   try {
-    return localStorage.getItem(STORED);
+    return localStorage.getItem(STORAGE_KEY);
   } catch {
     return null;
   }

@@ -1,13 +1,13 @@
-// What would freeze the page: decoding pictures, and drawing at their full size.
+// Slow tasks that would freeze the page: decoding images, and drawing them at full size.
 
 import { levels } from "./heatmap.js";
 import { blend } from "./overlay.js";
 
-// What the page draws on; its canvas shows no more.
+// Maximum side of a preview in pixels; the page's canvas shows no more.
 const LONGEST_SIDE = 1280;
-// Rows that are drawn at once, for the memory's sake.
+// Rows that are drawn at once, to limit memory.
 const BAND = 256;
-// The server ignores colour profiles, too.
+// The server ignores color profiles, too.
 const DECODING = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 self.onmessage = async ({ data: { id, task, values } }) => {
@@ -20,7 +20,7 @@ self.onmessage = async ({ data: { id, task, values } }) => {
 };
 
 const TASKS = {
-  /** Decodes a file into what the page draws on. */
+  /** Decode a file, reduced to the size of a preview. */
   async preview({ file }) {
     const bitmap = await createImageBitmap(file, DECODING);
     const { width, height } = bitmap;
@@ -30,13 +30,13 @@ const TASKS = {
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     bitmap.close();
-    const picture = context.getImageData(0, 0, canvas.width, canvas.height);
+    const image = context.getImageData(0, 0, canvas.width, canvas.height);
     release(canvas);
-    return { result: { picture, transparent: isTransparent(picture.data) }, transfer: [picture.data.buffer] };
+    return { result: { image, transparent: isTransparent(image.data) }, transfer: [image.data.buffer] };
   },
 
-  /** Draws a file with its map at full size, as a PNG. */
-  async overlay({ file, grid, region, look }) {
+  /** Draw a file with its map at full size, as a PNG. */
+  async overlay({ file, grid, region, display }) {
     const bitmap = await createImageBitmap(file, DECODING);
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -47,7 +47,7 @@ const TASKS = {
       const rows = Math.min(BAND, bottom - y);
       const map = levels(grid, right - left, bottom - top, y - top, y - top + rows);
       const band = context.getImageData(left, y, right - left, rows);
-      const pixels = blend(band.data, band.width, map, [0, 0, band.width, rows], look);
+      const pixels = blend(band.data, band.width, map, [0, 0, band.width, rows], display);
       context.putImageData(new ImageData(pixels, band.width, rows), left, y);
     }
     const blob = await canvas.convertToBlob({ type: "image/png" });
@@ -56,7 +56,7 @@ const TASKS = {
   },
 };
 
-/** Gives a canvas's memory back at once; the worker is hardly ever busy enough to be cleaned up. */
+/** Free a canvas's memory immediately; the worker allocates too little for the garbage collector to run soon. */
 function release(canvas) {
   canvas.width = canvas.height = 0;
 }

@@ -19,20 +19,20 @@ from tools.server.server import Server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HERE = Path(__file__).parent
-# Of what the page does, in milliseconds; a machine may have other work.
+# Of each action, in milliseconds; the machine may be busy.
 TIMEOUT = 20_000
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    asked = any(Path(str(argument).split("::")[0]).resolve().is_relative_to(HERE) for argument in config.args)
-    if reason := why_not(asked):
+    requested = any(Path(str(argument).split("::")[0]).resolve().is_relative_to(HERE) for argument in config.args)
+    if reason := skip_reason(requested):
         for item in items:
             if item.path.is_relative_to(HERE):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def why_not(asked: bool) -> str | None:
-    if not asked:
+def skip_reason(requested: bool) -> str | None:
+    if not requested:
         return "`make lens-test` runs these in a browser"
     if importlib.util.find_spec("playwright") is None or CHROMIUM is None:
         return "Playwright or Chromium is missing; `make lens-test` installs them"
@@ -41,7 +41,7 @@ def why_not(asked: bool) -> str | None:
 
 @pytest.fixture(scope="session")
 def torchserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves the network twice: `efficientnet_lite0` sees the whole picture, `middle` only that."""
+    """Serve the network twice: `efficientnet_lite0` sees the whole image, `middle` only its center."""
     store = tmp_path_factory.mktemp("store")
     whole = build_mar.build(Build("efficientnet_lite0", engine="eager", output=store))
     crop = build_mar.build(Build("efficientnet_lite0", engine="eager", transform="crop", name="middle", output=store))
@@ -51,7 +51,7 @@ def torchserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def url(torchserve: Server) -> Iterator[str]:
-    """Of the page."""
+    """URL of the page."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -72,7 +72,7 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture
 def open_page(browser: object, torchserve: Server, url: str) -> Iterator[Callable[..., Lens]]:
-    """Opens the page in a browser of its own, which has seen nothing yet; fails on an error in its console."""
+    """Open the page in a new browser context; fail on an error in its console."""
     opened: list[Lens] = []
 
     def open_page(address: str = "", **context: object) -> Lens:

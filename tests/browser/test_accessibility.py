@@ -1,4 +1,4 @@
-"""For everybody: keys, screen reader, contrast, dark mode, a phone's width, two languages; and the report on disk."""
+"""Accessibility: keyboard, screen reader, contrast, dark mode, narrow screens, two languages; and the report on disk."""
 
 from __future__ import annotations
 
@@ -22,44 +22,46 @@ GERMAN = {"locale": "de-DE"}
 Open = Callable[..., Lens]
 
 
-def findings(lens: Lens) -> list[str]:
-    """What axe-core has to say, by all of its rules."""
+def violations_on(lens: Lens) -> list[str]:
+    """Return the violations that axe-core finds with all of its rules."""
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415, installed for these tests only
 
-    found = Axe().run(lens.page, options={"resultTypes": ["violations"]}).response["violations"]
-    return [f"{entry['id']}: {node['html']} {node['failureSummary']}" for entry in found for node in entry["nodes"]]
+    violations = Axe().run(lens.page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{entry['id']}: {node['html']} {node['failureSummary']}" for entry in violations for node in entry["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("context", [{}, DARK, PHONE, GERMAN, {**DARK, **PHONE}], ids=str)
 def test_axe_finds_nothing(open_page: Open, context: dict[str, object], tmp_path: Path) -> None:
     lens = open_page(**context)
-    assert findings(lens) == []
+    assert violations_on(lens) == []
     lens.choose(CHELSEA)
     lens.page.wait_for_selector("#classes .class")
     lens.settle()
     lens.page.locator("summary").click()
-    assert findings(lens) == []
+    assert violations_on(lens) == []
     lens.page.locator("#compare").click()
     lens.search("cat")
-    lens.page.wait_for_selector("#found [role=option]")
-    assert findings(lens) == []
+    lens.page.wait_for_selector("#matches [role=option]")
+    assert violations_on(lens) == []
     (tmp_path / "bad.png").write_text("no")
     lens.choose(tmp_path / "bad.png")
-    lens.page.wait_for_selector("#trouble:not([hidden])")
-    assert findings(lens) == []
+    lens.page.wait_for_selector("#error:not([hidden])")
+    assert violations_on(lens) == []
 
 
-def test_axe_would_find_something(lens: Lens) -> None:
+def test_axe_finds_a_missing_label(lens: Lens) -> None:
     lens.page.evaluate(
         "document.querySelector('#language').parentElement.replaceWith(document.querySelector('#language'))"
     )
-    assert any(finding.startswith("select-name") for finding in findings(lens))
+    assert any(violation.startswith("select-name") for violation in violations_on(lens))
 
 
 FOCUSED = "document.activeElement.id || document.activeElement.name || document.activeElement.tagName"
 
 
-def test_everything_is_reached_with_the_tab_key(lens: Lens) -> None:
+def test_the_tab_key_reaches_everything(lens: Lens) -> None:
     lens.explain(CHELSEA)
     lens.page.locator("#compare").click()
     lens.settle()
@@ -71,15 +73,26 @@ def test_everything_is_reached_with_the_tab_key(lens: Lens) -> None:
         lens.page.keyboard.press("Tab")
         visited.append(lens.page.evaluate(FOCUSED))
 
-    needed = ["language", "choose", "photograph", "BUTTON", "CANVAS", "compare", "active", "class", "search", "method"]
-    needed += ["layer", "keep-overlay", "keep-json", "SUMMARY", "command", "copy", "alpha", "threshold", "colormap"]
-    first = [visited.index(name) for name in needed]
-    assert first == sorted(first), "in the order in which they are read"
+    expected = [
+        "language",
+        "choose",
+        "photograph",
+        "BUTTON",
+        "CANVAS",
+        "compare",
+        "active",
+        "class",
+        "search",
+        "method",
+    ]
+    expected += ["layer", "save-overlay", "save-json", "SUMMARY", "command", "copy", "alpha", "threshold", "colormap"]
+    first = [visited.index(name) for name in expected]
+    assert first == sorted(first), "the order of the tab key is the reading order"
 
 
-def test_the_page_without_a_mouse(lens: Lens) -> None:
-    """From nothing to a compared class with keys only."""
-    lens.page.get_by_role("button", name="Sample picture coffee.jpg").focus()
+def test_comparing_without_a_mouse(lens: Lens) -> None:
+    """From opening an image to comparing classes, with the keyboard only."""
+    lens.page.get_by_role("button", name="Sample image coffee.jpg").focus()
     lens.page.keyboard.press("Enter")
     lens.wait_for("coffee.jpg")
     lens.page.locator("#compare").focus()
@@ -92,19 +105,19 @@ def test_the_page_without_a_mouse(lens: Lens) -> None:
     assert lens.title(0) == "espresso"
 
 
-def test_a_screen_reader_hears_what_is_there(lens: Lens) -> None:
+def test_roles_and_names_for_screen_readers(lens: Lens) -> None:
     lens.explain(CHELSEA)
-    x, y = lens.answer(CHELSEA)["explanations"][0]["peak"]
-    picture = lens.page.get_by_role("img", name=f"chelsea.jpg with the map for Egyptian cat: strongest at {x}, {y}.")
-    assert picture.count() == 1
+    x, y = lens.response(CHELSEA)["explanations"][0]["peak"]
+    image = lens.page.get_by_role("img", name=f"chelsea.jpg with the map for Egyptian cat: strongest at {x}, {y}.")
+    assert image.count() == 1
     assert lens.page.get_by_role("radio", name="tiger cat 7.3%").count() == 1
-    assert lens.page.get_by_role("group", name="What the network says").count() == 1
+    assert lens.page.get_by_role("group", name="Predicted classes").count() == 1
     assert lens.page.locator("#status").get_attribute("role") == "status"
-    assert lens.page.locator("#trouble").get_attribute("role") == "alert"
+    assert lens.page.locator("#error").get_attribute("role") == "alert"
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_nothing_sticks_out(open_page: Open, width: int) -> None:
+def test_nothing_overflows_a_narrow_screen(open_page: Open, width: int) -> None:
     lens = open_page(viewport={"width": width, "height": 740})
     lens.explain(CHELSEA)
     lens.page.locator("#compare").click()
@@ -112,10 +125,11 @@ def test_nothing_sticks_out(open_page: Open, width: int) -> None:
     assert lens.page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_dark_is_dark(open_page: Open) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
+def test_dark_mode(open_page: Open) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
     dark, light = (
-        sum(map(int, re.findall(r"\d+", lens.page.evaluate(ground)))) / 3 for lens in (open_page(**DARK), open_page())
+        sum(map(int, re.findall(r"\d+", lens.page.evaluate(background)))) / 3
+        for lens in (open_page(**DARK), open_page())
     )
     assert dark < 40
     assert light > 230
@@ -133,12 +147,12 @@ def test_german(open_page: Open) -> None:
     assert lens.probabilities()[0] == "82.1%"
     lens.page.reload()
     lens.page.wait_for_selector("#samples img")
-    assert lens.page.get_attribute("html", "lang") == "en", "the choice is kept"
+    assert lens.page.get_attribute("html", "lang") == "en", "the choice is stored"
 
 
-def test_nothing_is_fetched_from_elsewhere(lens: Lens) -> None:
+def test_nothing_is_fetched_from_other_sites(lens: Lens) -> None:
     lens.explain(CHELSEA)
-    origins = {re.match(r"\w+:(//[^/]+)?", address)[0] for address in lens.addresses}  # type: ignore[index]
+    origins = {re.match(r"\w+:(//[^/]+)?", url)[0] for url in lens.urls}  # type: ignore[index]
     assert len(origins) == 1
 
 
@@ -147,7 +161,7 @@ def test_nothing_is_fetched_from_elsewhere(lens: Lens) -> None:
 
 @pytest.fixture
 def report(open_page: Open, lens: Lens, tmp_path: Path) -> Lens:
-    """What the client wrote about four files, opened from disk."""
+    """The client's report on four files, opened from disk."""
     (tmp_path / "in").mkdir()
     for name in ("chelsea", "coffee", "rocket"):
         Image.open(EXAMPLES / f"{name}.jpg").resize((450, 300)).save(tmp_path / "in" / f"{name}.png")
@@ -169,18 +183,18 @@ def test_a_report_opens_from_disk(report: Lens, tmp_path: Path) -> None:
     titles = report.page.locator(".card .class-name").all_inner_texts()
     assert titles == ["Egyptian cat", "espresso", "drilling platform"]
     assert "not a picture" in report.page.locator("#errors li").inner_text()
-    assert {address.split(":")[0] for address in report.addresses} <= {"file", "data"}
-    assert sum(address.startswith("file:") for address in report.addresses) == 1
+    assert {url.split(":")[0] for url in report.urls} <= {"file", "data"}
+    assert sum(url.startswith("file:") for url in report.urls) == 1
     for number, (name, target) in enumerate({"chelsea": 285, "coffee": 967, "rocket": 540}.items()):
         server = report.overlay(tmp_path / "in" / f"{name}.png", target)
         # The thumbnail is a JPEG.
         assert np.abs(report.pixels(number).astype(int) - server).mean() < 3
 
 
-def test_a_report_is_filtered(report: Lens) -> None:
+def test_filtering_a_report(report: Lens) -> None:
     report.page.fill("#label", "ESPRESSO")
     assert names(report) == ["coffee"]
-    assert report.page.locator("#count").inner_text() == "1 of 3 pictures"
+    assert report.page.locator("#count").inner_text() == "1 of 3 images"
     report.page.fill("#label", "")
     report.page.fill("#to", "85")
     assert names(report) == ["chelsea", "rocket"]
@@ -190,23 +204,23 @@ def test_a_report_is_filtered(report: Lens) -> None:
     assert report.page.locator("#none").is_visible()
 
 
-def test_a_report_is_drawn_in_another_look(report: Lens, tmp_path: Path) -> None:
+def test_display_settings_of_a_report(report: Lens, tmp_path: Path) -> None:
     report.page.locator("#alpha").fill("0")
     report.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    picture = decoded((tmp_path / "in" / "coffee.png").read_bytes())
-    assert np.abs(report.pixels(1).astype(int) - picture).mean() < 3
+    image = decoded((tmp_path / "in" / "coffee.png").read_bytes())
+    assert np.abs(report.pixels(1).astype(int) - image).mean() < 3
 
 
-def test_a_report_for_everybody(report: Lens) -> None:
-    assert findings(report) == []
+def test_accessibility_of_a_report(report: Lens) -> None:
+    assert violations_on(report) == []
     report.page.select_option("#language", "de")
     assert report.page.locator("h1").inner_text() == "Erklärte Bilder"
-    assert findings(report) == []
+    assert violations_on(report) == []
     report.page.set_viewport_size({"width": 360, "height": 740})
     assert report.page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_only_what_is_near_the_window_takes_memory(report: Lens) -> None:
+def test_only_cards_near_the_window_take_memory(report: Lens) -> None:
     report.page.set_viewport_size({"width": 360, "height": 300})
     drawn = "() => [...document.querySelectorAll('.view canvas')].map((canvas) => canvas.width > 0).join()"
 

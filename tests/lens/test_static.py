@@ -1,4 +1,4 @@
-"""The page's files: texts in both languages, OpenCV's colours, nothing from elsewhere."""
+"""The page's files: complete texts in both languages, and nothing inline or from other sites."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from lens import colormaps
+from lens.app import STATIC
 
-STATIC = Path(colormaps.__file__).parent / "static"
 LANGUAGES = ("en", "de")
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in STATIC.iterdir() if path.is_file()}
 
 
+def text_file(language: str) -> Path:
+    return STATIC / "texts" / f"{language}.json"
+
+
 def texts(language: str) -> dict[str, str]:
-    read: dict[str, str] = json.loads((STATIC / "texts" / f"{language}.json").read_text(encoding="utf-8"))
-    return read
+    entries: dict[str, str] = json.loads(text_file(language).read_text(encoding="utf-8"))
+    return entries
 
 
-def used() -> set[str]:
-    """The keys that page and report name; those put together there end in a dot."""
+def used_keys() -> set[str]:
+    """Return the keys that page and report use; the prefix of computed ones, which ends in a dot."""
     keys: set[str] = set()
     for source in SOURCES.values():
         keys |= set(re.findall(r'data-text(?:-\w+)?="([\w.]+)"', source))
@@ -31,49 +34,38 @@ def used() -> set[str]:
     return keys
 
 
-def test_both_languages_say_the_same() -> None:
+def test_both_languages_have_the_same_keys_and_placeholders() -> None:
     english, german = texts("en"), texts("de")
     assert list(english) == list(german)
-    for key, said in english.items():
-        assert set(re.findall(r"\{\w+\}", said)) == set(re.findall(r"\{\w+\}", german[key])), key
+    for key, content in english.items():
+        assert set(re.findall(r"\{\w+\}", content)) == set(re.findall(r"\{\w+\}", german[key])), key
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_text_is_empty_and_none_is_twice(language: str) -> None:
-    assert all(said.strip() for said in texts(language).values())
-    keys = re.findall(r'^  "([^"]+)":', (STATIC / "texts" / f"{language}.json").read_text(encoding="utf-8"), re.M)
+def test_no_text_is_empty_or_defined_twice(language: str) -> None:
+    assert all(content.strip() for content in texts(language).values())
+    keys = re.findall(r'^  "([^"]+)":', text_file(language).read_text(encoding="utf-8"), re.M)
     assert len(keys) == len(set(keys))
 
 
-def test_every_text_is_there() -> None:
+def test_every_used_text_exists() -> None:
     known = set(texts("en"))
-    missing = {key for key in used() if key not in known and not any(name.startswith(key) for name in known)}
+    missing = {key for key in used_keys() if key not in known and not any(name.startswith(key) for name in known)}
     assert missing == set()
 
 
 def test_every_text_is_used() -> None:
-    quoted = "\n".join(SOURCES.values())
-    prefixes = tuple(key for key in used() if key.endswith("."))
-    unused = {key for key in texts("en") if f'"{key}"' not in quoted and not key.startswith(prefixes)}
-    # A figure's facts are named by the class of their element.
-    assert unused - {"here", "peak", "shown", "region"} == set()
-
-
-def test_colours_are_opencvs() -> None:
-    assert SOURCES["colormaps.js"] == colormaps.render()
-
-
-def test_the_first_and_last_colours_of_jet() -> None:
-    (jet,) = re.findall(r"jet: \[(.*?)\]", SOURCES["colormaps.js"], re.S)
-    digits = "".join(re.findall(r"[0-9a-f]{96}", jet))
-    assert len(digits) == 256 * 6
-    assert (digits[:6], digits[-6:]) == ("000080", "800000")
+    sources = "\n".join(SOURCES.values())
+    prefixes = tuple(key for key in used_keys() if key.endswith("."))
+    unused = {key for key in texts("en") if f'"{key}"' not in sources and not key.startswith(prefixes)}
+    # The facts of a figure are named by the class of their element.
+    assert unused - {"pointer", "peak", "colored", "region"} == set()
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_nothing_is_fetched_from_elsewhere(name: str) -> None:
+def test_nothing_is_fetched_from_other_sites(name: str) -> None:
     addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", SOURCES[name]))
-    assert addresses <= {"http://www.w3.org"}, "the name space of SVG is the only address"
+    assert addresses <= {"http://www.w3.org"}, "SVG's namespace is the only address"
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.endswith(".html")])

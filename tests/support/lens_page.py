@@ -40,7 +40,8 @@ class Lens:
     errors: list[str] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
     """URLs of requests for predictions."""
-    addresses: list[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
+    """URLs of all requests."""
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -53,7 +54,7 @@ class Lens:
             self.errors.append(message.text)
 
     def _requested(self, request: Any) -> None:
-        self.addresses.append(request.url)
+        self.urls.append(request.url)
         if "/predictions/" in request.url:
             self.predictions.append(request.url)
 
@@ -118,18 +119,18 @@ class Lens:
 
     # ------------------------------------------------------------------------- TorchServe, without the page
 
-    def answer(self, file: Path, model: str = MODEL, **options: Any) -> dict[str, Any]:
-        """Return TorchServe's answer to a direct request."""
+    def response(self, file: Path, model: str = MODEL, **options: Any) -> dict[str, Any]:
+        """Return TorchServe's response to a direct request."""
         url = f"{self.server.inference_url}/predictions/{model}"
         response = http_client.post(url, files={"data": ("p", file.read_bytes())}, data=options)
         assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        document: dict[str, Any] = response.json()
+        return document
 
     def overlay(self, file: Path, target: int, model: str = MODEL, **options: Any) -> Pixels:
         """Return TorchServe's own overlay, RGB."""
-        answer = self.answer(file, model, targets=str(target), overlay="png", **options)
-        return decoded(base64.b64decode(answer["explanations"][0]["overlay"].split(",")[1]))
+        document = self.response(file, model, targets=str(target), overlay="png", **options)
+        return decoded(base64.b64decode(document["explanations"][0]["overlay"].split(",")[1]))
 
 
 def difference(first: Pixels, second: Pixels) -> int:

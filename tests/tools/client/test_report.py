@@ -74,7 +74,7 @@ def test_a_run_that_breaks_off_leaves_a_whole_page(tmp_path: Path) -> None:
 
 def test_every_module_is_in_it_and_none_is_fetched() -> None:
     modules = report.modules()
-    assert set(modules) == {"report", "classes", "colormaps", "figure", "heatmap", "look", "overlay", "texts"}
+    assert set(modules) == {"report", "classes", "colormaps", "display", "dom", "figure", "heatmap", "overlay", "texts"}
     imported = {name for source in modules.values() for name in re.findall(r'from "(.*?)"', source)}
     assert imported == {f"lens/{name}" for name in set(modules) - {"report"}}
     page = report.page("m")

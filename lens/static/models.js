@@ -1,0 +1,47 @@
+// The models that the server offers, and the one that is chosen.
+
+import * as api from "./api.js";
+import { byId, element, option } from "./dom.js";
+import { state } from "./state.js";
+import { text } from "./texts.js";
+
+/** Load the overview. A later task may abort this one; its result is kept nevertheless. */
+export async function connect() {
+  state.overview = await api.overview();
+  const { models, samples } = state.overview;
+  byId("model").replaceChildren(...models.map((name) => option(name, name)));
+  byId("model-choice").hidden = models.length < 2;
+  byId("samples").replaceChildren(...samples.map(sampleEntry));
+  byId("samples-choice").hidden = samples.length === 0;
+  await selectModel(models[0]);
+}
+
+/** Switch to a model and load its description. */
+export async function selectModel(model) {
+  Object.assign(state, { model, description: {}, results: [] });
+  byId("model").value = model;
+  for (const view of state.views) Object.assign(view, { target: undefined, method: "", layer: "" });
+  const description = await api.describe(model);
+  if (state.model === model) state.description = description;
+}
+
+/** A sample image as a button. */
+function sampleEntry(name) {
+  const button = element("button");
+  button.type = "button";
+  button.dataset.name = name;
+  const image = element("img");
+  image.src = `samples/${encodeURIComponent(name)}`;
+  image.alt = text("sample", { name });
+  button.append(image);
+  const entry = element("li");
+  entry.append(button);
+  return entry;
+}
+
+/** Update the samples' names to the current language. */
+export function translateSamples() {
+  for (const button of byId("samples").querySelectorAll("button")) {
+    button.querySelector("img").alt = text("sample", { name: button.dataset.name });
+  }
+}

@@ -1,0 +1,83 @@
+// Rendering of the state: the figures, and the panel beside them.
+
+import * as api from "./api.js";
+import { listClasses } from "./classes.js";
+import { command } from "./curl.js";
+import { DisplayControls } from "./display.js";
+import { byId, option } from "./dom.js";
+import { Figure } from "./figure.js";
+import { activeView, listedClasses, resultOf, state } from "./state.js";
+import { hasText, text } from "./texts.js";
+
+const BADGES = ["A", "B"];
+
+export const figures = BADGES.map((badge) => new Figure(badge));
+export const displayControls = new DisplayControls(redraw);
+
+/** Show the current state. */
+export function render() {
+  const { image } = state;
+  document.body.classList.toggle("empty", !image);
+  document.body.classList.toggle("comparing", state.comparing);
+  byId("workbench").hidden = !image?.preview;
+  displayControls.render();
+  if (!image?.preview) return;
+  for (const [number, figure] of figures.entries()) renderFigure(figure, number);
+  renderPanel();
+}
+
+/** Draw the figures again with changed display settings. */
+function redraw() {
+  if (!state.image?.preview) return;
+  for (const figure of figures) if (!figure.element.hidden) figure.draw(displayControls.value);
+}
+
+function renderFigure(figure, number) {
+  const { name, preview } = state.image;
+  const badge = state.comparing ? BADGES[number] : "";
+  figure.element.hidden = number > 0 && !state.comparing;
+  figure.badge.hidden = !state.comparing;
+  figure.element.classList.toggle("active", state.comparing && number === state.active);
+  figure.element.setAttribute("aria-label", text("view", { badge }).trim());
+  if (figure.element.hidden) return;
+  const explanation = resultOf(state.views[number])?.explanation ?? null;
+  const image = state.results[0]?.response.image ?? fullyCovered(preview);
+  figure.show({ name, preview, image, explanation }, displayControls.value);
+}
+
+/** Size and region of an image before the server has reported them. */
+function fullyCovered({ width, height }) {
+  return { width, height, region: [0, 0, width, height] };
+}
+
+function renderPanel() {
+  const view = activeView();
+  const { description } = state;
+  const result = resultOf(view);
+  const defaultMethod = description.method ?? result?.response.method;
+  const defaultLayer = description.layer ?? result?.response.layer;
+  listClasses(byId("classes"), listedClasses(), view.target);
+  renderNames(byId("method"), description.methods, view.method, defaultMethod);
+  renderNames(byId("layer"), description.layers, view.layer, defaultLayer);
+  const hint = `method.${view.method || defaultMethod}`;
+  byId("method-hint").textContent = hasText(hint) ? text(hint) : "";
+  byId("compare").setAttribute("aria-pressed", String(state.comparing));
+  byId("change").hidden = !state.comparing;
+  byId("change").querySelector(`[value="${state.active}"]`).checked = true;
+  byId("save-overlay").disabled = !result?.explanation.evidence;
+  byId("save-json").disabled = !result;
+  byId("command").textContent = result ? commandFor(result) : "";
+}
+
+/** Fill a list of methods or layers; the model's default comes first. */
+function renderNames(select, names, chosen, defaultName) {
+  const others = (names ?? []).filter((name) => name !== defaultName);
+  const first = option("", text("default", { name: defaultName ?? "…" }));
+  select.replaceChildren(first, ...others.map((name) => option(name, name)));
+  select.value = chosen;
+}
+
+function commandFor({ options }) {
+  const url = new URL(api.predictionPath(state.model), document.baseURI).href;
+  return command(url, state.image.name, options);
+}
