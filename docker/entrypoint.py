@@ -1,7 +1,7 @@
-"""Runs TorchServe behind HAProxy, and the page if asked; on SIGTERM no accepted request goes without its answer.
+"""Run TorchServe behind HAProxy, and the page if LENS_PORT is set; on SIGTERM every accepted request is completed.
 
-TorchServe ends at once when it is told to, and resets every connection. So HAProxy has the ports and is told
-first: it takes no new connections and ends with its last answer, or after DRAIN_SECONDS; then TorchServe is stopped.
+On SIGTERM TorchServe ends immediately and resets every connection. So HAProxy owns the ports and is stopped first:
+it accepts no new connections and ends after its last response, or after DRAIN_SECONDS. Then TorchServe is stopped.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ RESTART_PAUSE = 5.0
 
 
 def environment() -> dict[str, str]:
-    """Returns the environment with workers and threads that fit what the container may use, where it names none."""
-    capacity = WorkerPlan.of_machine()
+    """Return the environment, with workers and threads that fit the container's limits unless it sets them."""
+    plan = WorkerPlan.of_machine()
     return {
-        "TS_DEFAULT_WORKERS_PER_MODEL": str(capacity.workers),
-        "OMP_NUM_THREADS": str(capacity.threads),
+        "TS_DEFAULT_WORKERS_PER_MODEL": str(plan.workers),
+        "OMP_NUM_THREADS": str(plan.threads),
         **os.environ,
     }
 
 
 def proxy_command() -> list[str]:
-    """Returns the command line of HAProxy in the foreground."""
+    """Return the command line of HAProxy in the foreground."""
     return ["haproxy", "-db", "-f", str(APP / "haproxy.cfg")]
 
 
 def server_command() -> list[str]:
-    """Returns the command line of TorchServe in the foreground, without snapshots of its configuration."""
+    """Return the command line of TorchServe in the foreground, without snapshots of its configuration."""
     launcher = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
     files = ["--ts-config", str(APP / "config.properties"), "--log-config", str(APP / "log4j2.xml")]
     return [*launcher, *files, "--model-store", os.environ["MODEL_STORE"]]
 
 
 def start_page() -> subprocess.Popen[bytes]:
-    """Starts the page's server."""
+    """Start the page's server."""
     return subprocess.Popen([sys.executable, "-m", "lens"], cwd=APP, start_new_session=True)
 
 
 def main() -> int:
-    """Runs until a signal, exit status 0, or until TorchServe or HAProxy ends by itself, exit status 1."""
-    # Groups of their own: the launcher's has Java and the workers.
+    """Run until a signal (exit status 0), or until TorchServe or HAProxy ends by itself (exit status 1)."""
+    # Separate process groups: the launcher's contains Java and the workers.
     server = subprocess.Popen(server_command(), env=environment(), start_new_session=True)
     proxy = subprocess.Popen(proxy_command(), start_new_session=True)
     page = start_page() if "LENS_PORT" in os.environ else None
@@ -69,8 +69,8 @@ def main() -> int:
     while (ended := os.wait()[0]) == (page and page.pid):
         page = None
         if not stopping:
-            # Pictures are classified without the page, too.
-            print("the page ended by itself; it is started anew", file=sys.stderr, flush=True)
+            # TorchServe works without the page.
+            print("The page ended by itself; restarting it", file=sys.stderr, flush=True)
             time.sleep(RESTART_PAUSE)
             page = None if stopping else start_page()
     if not stopping:

@@ -1,4 +1,4 @@
-"""Accessibility: keyboard, screen reader, contrast, dark mode, narrow screens, two languages; and the report on disk."""
+"""Accessibility: keyboard, screen reader, contrast, dark mode, narrow screens, languages; and reports from disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetches MODEL_URL into a folder as MODEL.mar, if its SHA-256 is MODEL_SHA256; exit status 1 and no file if not."""
+"""Download MODEL_URL into a folder as MODEL.mar; exit status 1 and no file unless its SHA-256 is MODEL_SHA256."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CHUNK = 2**20
 
 
 def fetch(url: str, sha256: str, target: Path) -> None:
-    """Writes what is at `url` to `target`, which is there whole and right or not at all.
+    """Download a file and check its hash; `target` exists only if both succeed.
 
     Raises:
-        OSError: it cannot be fetched.
-        ValueError: the hash is another.
+        OSError: the download failed.
+        ValueError: the file has a different hash.
     """
     digest = hashlib.sha256()
     partial = target.with_suffix(".partial")
@@ -27,21 +27,21 @@ def fetch(url: str, sha256: str, target: Path) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != sha256.lower():
-            raise ValueError(f"{url} has the SHA-256 {digest.hexdigest()}, not {sha256}")
+            raise ValueError(f"The SHA-256 of {url} must be {sha256}, got {digest.hexdigest()}")
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def main() -> int:
-    """Runs the command and returns its exit status."""
+    """Run the command and return its exit status."""
     target = Path(sys.argv[1]) / f"{os.environ['MODEL']}.mar"
     try:
         fetch(os.environ["MODEL_URL"], os.environ["MODEL_SHA256"], target)
     except (OSError, ValueError) as error:
-        print(f"The model cannot be fetched: {error}", file=sys.stderr)
+        print(f"Cannot download the model: {error}", file=sys.stderr)
         return 1
-    print(f"{target}: {target.stat().st_size} bytes, its hash is right")
+    print(f"{target}: {target.stat().st_size} bytes, SHA-256 verified")
     return 0
 
 
