@@ -55,7 +55,7 @@ COPY tools/server/__init__.py tools/server/capacity.py tools/server/healthcheck.
 COPY lens lens/
 COPY examples examples/
 
-# ---- Common base of both images. The packages, by far the largest layer, are copied before the files that change often.
+# ---- Common base of both images. The packages, by far the largest layer, come before the files that change often.
 FROM ${BASE} AS runtime
 # HAProxy is the proxy in front of TorchServe; tini is process 1. Debian offers one version of each, so none is pinned.
 # hadolint ignore=DL3008

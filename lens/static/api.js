@@ -1,6 +1,6 @@
 // Requests to the server that this page came from, which passes them on to TorchServe.
 
-// Temporary failures: no server, no worker yet, too busy, too slow, a worker that died. The same request may succeed later.
+// Temporary failures: no server, no worker yet, too busy, too slow, a dead worker. The same request may succeed later.
 const UNAVAILABLE = new Set([500, 502, 503, 504, 507]);
 
 /** A failed request, with the server's message. */

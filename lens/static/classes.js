@@ -124,7 +124,7 @@ export class ClassSearch {
   }
 }
 
-/** Indices of the matching classes: the class with that index, then labels that start so, then labels that contain it. */
+/** Indices of the matching classes: first the class with that index, then labels that start with the text, then others. */
 export function search(labels, typed) {
   const query = typed.trim().toLowerCase();
   const rank = (label, index) => {

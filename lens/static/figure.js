@@ -122,10 +122,13 @@ export class Figure {
     this.place(this.marks.probe, x + 0.5, y + 0.5);
     const [left, top, right, bottom] = image.region;
     const inside = explanation?.heatmap && x >= left && x < right && y >= top && y < bottom;
-    const value = inside && valueAt(explanation.heatmap, (x + 0.5 - left) / (right - left), (y + 0.5 - top) / (bottom - top));
-    this.values.pointer.textContent = inside
-      ? text("pointer.value", { value: decimal(value), x, y })
-      : text("pointer.outside");
+    if (!inside) {
+      this.values.pointer.textContent = text("pointer.outside");
+      return;
+    }
+    const [u, v] = [(x + 0.5 - left) / (right - left), (y + 0.5 - top) / (bottom - top)];
+    const value = decimal(valueAt(explanation.heatmap, u, v));
+    this.values.pointer.textContent = text("pointer.value", { value, x, y });
   }
 
   /** Move a mark to a point or a rectangle of the image as sent. */

@@ -1,4 +1,4 @@
-// One task at a time: starting a task aborts the one in progress, and a task is repeated while the server is unavailable.
+// One task at a time: a new task aborts the one in progress, and a task is repeated while the server is unavailable.
 
 import * as api from "./api.js";
 import { showDone, showError, showStatus } from "./status.js";
