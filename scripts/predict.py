@@ -9,7 +9,7 @@ every further request pointless is a `ServerError` and ends the run.
 
 import sys
 
-from tools.client.client import main
+from tools.client.predict import main
 
 if __name__ == "__main__":
     sys.exit(main())

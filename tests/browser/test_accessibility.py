@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.encoding import decoded
 from tests.support.lens_page import EXAMPLES, MODEL, Lens
-from tools.client import client as predict
+from tools.client import predict
 
 CHELSEA = EXAMPLES / "chelsea.jpg"
 DARK = {"color_scheme": "dark"}

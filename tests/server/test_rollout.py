@@ -17,6 +17,7 @@ from tests.support.own_network import OwnNetwork
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.client import rollout
+from tools.server import management
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
@@ -84,7 +85,7 @@ def test_version_is_added_compared_switched_and_removed(
         "own 1.0  own.mar  1 ready  default",
         "own 2.0  own-2.0.mar  1 ready",
     ]
-    assert "own-2.0.mar is there already" in run("add", str(tuned_archive), "--model-store", str(store), status=1)
+    assert "own-2.0.mar exists already" in run("add", str(tuned_archive), "--model-store", str(store), status=1)
 
     # The same comparison with this test's own requests.
     same, cosines = 0, []
@@ -97,12 +98,12 @@ def test_version_is_added_compared_switched_and_removed(
     compare = ("compare", str(images), "--model", "own", "--old", "1.0", "--new", "2.0")
     share = (same + 1) / (IMAGES + 1)
     output = run(*compare, "--agreement", f"{share - 0.01}", "--cosine", f"{np.mean(cosines) - 0.01}")
-    (agreed, mean, least) = re.findall(r"same class ([\d.]+)%.* mean ([\d.]+) .* least ([\d.]+),", output)[0]
+    (agreed, mean, least) = re.findall(r"same class ([\d.]+)%.* mean ([\d.]+) .* minimum ([\d.]+),", output)[0]
     assert float(agreed) == pytest.approx(100 * share, abs=0.051)
     assert float(mean) == pytest.approx(np.mean(cosines), abs=0.00051)
     assert float(least) == pytest.approx(np.min(cosines), abs=0.00051)
-    assert output.endswith(": near enough\n")
-    assert "NOT near enough" in run(*compare, "--agreement", "0", "--cosine", f"{np.mean(cosines) + 0.01}", status=1)
+    assert output.endswith(": close enough\n")
+    assert "NOT close enough" in run(*compare, "--agreement", "0", "--cosine", f"{np.mean(cosines) + 0.01}", status=1)
 
     image = images / "3.png"
     old, new = (probabilities(open_server, f"own/{version}", image) for version in ("1.0", "2.0"))
@@ -120,7 +121,7 @@ def test_version_is_added_compared_switched_and_removed(
     scaled = f"{open_server.management_url}/models/own/2.0"
     request("PUT", scaled, params={"min_worker": 0, "max_worker": 0, "synchronous": "true"}, timeout=60)
     output = run("switch", "--model", "own", "--to", "2.0", status=1)
-    assert "version 2.0 does not answer, 1.0 stays" in output
+    assert "version 2.0 does not answer, 1.0 stays the default" in output
 
     assert "Cannot remove default version" in run("remove", "--model", "own", "--version", "1.0", status=1)
     run("remove", "--model", "own", "--version", "2.0")
@@ -140,6 +141,6 @@ def test_default_configuration_registers_nothing(server: Server, tuned_archive: 
     for url in (f"file://{tuned_archive}", "http://127.0.0.1:9/flow.war", "../flow.war"):
         response = post(f"{server.management_url}/workflows", params={"url": url}, timeout=60)
         assert response.status_code == 404, response.text
-    with pytest.raises(rollout.RolloutError, match="does not allow it"):
-        rollout.add(server.management_url, tuned_archive, tmp_path)
+    with pytest.raises(management.ManagementError, match="does not allow it"):
+        management.add_version(server.management_url, tuned_archive, tmp_path)
     assert list(tmp_path.iterdir()) == []

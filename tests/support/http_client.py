@@ -6,12 +6,14 @@ from typing import Any
 
 import requests
 
+from tools.sessions import loopback_session
+
 SECONDS = 60
 
 
 def request(method: str, url: str, *, timeout: float = SECONDS, **parts: Any) -> requests.Response:
     """Send one request on its own connection; `parts` are those of `requests.request`."""
-    with direct_session() as session:
+    with loopback_session() as session:
         return session.request(method, url, timeout=timeout, **parts)
 
 
@@ -23,10 +25,3 @@ def get(url: str, **parts: Any) -> requests.Response:
 def post(url: str, **parts: Any) -> requests.Response:
     """Send a POST request on its own connection."""
     return request("POST", url, **parts)
-
-
-def direct_session() -> requests.Session:
-    """Return a session that ignores proxies and `.netrc`."""
-    session = requests.Session()
-    session.trust_env = False
-    return session

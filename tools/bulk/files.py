@@ -18,8 +18,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from tools.bulk.actor import own
+from tools.client.files import SUFFIXES
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 TABLES = frozenset({".csv", ".parquet"})
 LOCK_FILE = ".lock"
 RUN_FILE = "_run.json"

@@ -47,7 +47,8 @@ from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings, SettingsError
 from gradcam.split.parts import SplitError
 from gradcam.split.splitter import split
-from tools.client.client import PIPE_COLUMNS, find_pictures, printable
+from tools.client.files import find_images
+from tools.client.table import PIPE_COLUMNS, printable
 
 ARCHIVE = Path("model_store/resnet18.mar")
 OUTPUT = Path("build/evaluation")
@@ -568,7 +569,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser()
     given = parser.parse_args(arguments)
     try:
-        found = find_pictures(given.inputs, given.output)
+        found = find_images(given.inputs, given.output)
         given.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(str(error))

@@ -1,12 +1,14 @@
-"""Takes the pictures of the page in `docs/`: of a real browser, with answers of a real TorchServe.
+"""The command `scripts/screenshots.py`: screenshots of the page for `docs/`, from a real browser and TorchServe.
 
-Run by `make lens-screenshots`, which installs what it needs.
+`make lens-screenshots` runs it after installing what it needs.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,15 +17,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from gradcam.network.architecture import EFFICIENTNET_LITE0
 from tools.archive.build import Build, build_if_needed
-from tools.client import client as predict
-from tools.lens import runner as open_lens
-from tools.paths import ROOT
-from tools.ports import PURPOSES
+from tools.client import predict
+from tools.lens import runner
+from tools.paths import DOCS, EXAMPLES, ROOT
+from tools.ports import HOST, PURPOSES
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
-DOCS = ROOT / "docs"
-EXAMPLES = ROOT / "examples"
 QUALITY = 82
 DESKTOP = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "locale": "de-DE", "has_touch": True, "is_mobile": True}
@@ -31,7 +31,7 @@ TIMEOUT = 60_000
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> Page:
-    """Opens the page in a browser that has seen nothing yet."""
+    """Open the page in a fresh browser context."""
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(TIMEOUT)
     page.goto(url)
@@ -39,26 +39,26 @@ def open_page(browser: Browser, url: str, **context: Any) -> Page:
 
 
 def explain(page: Page, name: str) -> None:
-    """Has a picture explained."""
+    """Explain an example image."""
     page.set_input_files("#file", EXAMPLES / name)
     page.wait_for_selector("#classes .class")
     settle(page)
 
 
 def settle(page: Page) -> None:
-    """Waits until nothing is under way."""
+    """Wait until the page is idle."""
     page.wait_for_function("() => !document.body.classList.contains('busy')")
 
 
 def save(page: Page, name: str) -> None:
-    """Writes what is in the window."""
+    """Write the window's content to `docs/`."""
     path = DOCS / f"{name}.jpg"
     page.screenshot(path=path, type="jpeg", quality=QUALITY)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def take(browser: Browser, url: str) -> None:
-    """Takes the pictures of the page."""
+    """Take the screenshots of the page."""
     page = open_page(browser, url, **DESKTOP)
     explain(page, "coffee.jpg")
     page.locator("#compare").click()
@@ -81,7 +81,7 @@ def take(browser: Browser, url: str) -> None:
 
 
 def take_report(browser: Browser, torchserve: str) -> None:
-    """Takes the picture of a report on the examples."""
+    """Take the screenshot of a report on the examples."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.html"
         arguments = ["--url", torchserve, "--model", EFFICIENTNET_LITE0, "--output", folder, "--report", str(report)]
@@ -91,19 +91,20 @@ def take_report(browser: Browser, torchserve: str) -> None:
         save(page, "lens-report")
 
 
-def main() -> int:
-    """Runs the command and returns its exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    argparse.ArgumentParser(description="Take the screenshots of the page in docs/.").parse_args(arguments)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     archive = build_if_needed(Build(EFFICIENTNET_LITE0))
     port = free_port()
     page_port = port + len(PURPOSES)
     with (
         Server([archive], port) as server,
-        open_lens.page(page_port, port),
+        runner.page(page_port, port),
         sync_playwright() as playwright,
         # Chromium's own sandbox does not work for root, in a container.
         playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
     ):
-        take(browser, f"http://127.0.0.1:{page_port}/")
+        take(browser, f"http://{HOST}:{page_port}/")
         take_report(browser, server.inference_url)
     return 0

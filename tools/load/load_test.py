@@ -30,7 +30,10 @@ from rich.table import Table
 
 from gradcam.network.architecture import NetworkError
 from tools.archive.build import Build, build_if_needed
-from tools.client.client import find_pictures, printable, refusal, server_url
+from tools.client.answers import response_error
+from tools.client.arguments import server_url
+from tools.client.files import find_images
+from tools.client.table import printable
 from tools.load.plan import Known, Outcome, Plan, outcome_of
 from tools.load.protocols import DOORS, OPTIONS, Door, Malformed, Wanted, wrong
 from tools.load.traffic import session
@@ -120,7 +123,7 @@ def ask(alone: requests.Session, address: str, door: Door, picture: bytes, optio
     question = door.ask(picture, options)
     response = alone.post(address, data=question.body, headers=question.headers, timeout=ANSWER_SECONDS)
     if not response.ok:
-        raise Malformed(refusal(response))
+        raise Malformed(str(response_error(response)))
     return response.content
 
 
@@ -266,7 +269,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def run(given: argparse.Namespace, url: str) -> int:
     """Learns the answers, runs the load, reports, and returns the exit status."""
-    pictures = [picture.path for picture in find_pictures([given.pictures], given.report.parent)]
+    pictures = [picture.path for picture in find_images([given.pictures], given.report.parent)]
     if len(pictures) > MOST_PICTURES:
         console.print(f"The first {MOST_PICTURES} of {len(pictures)} pictures are asked about.")
     headers = dict(given.header)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from urllib3 import encode_multipart_formdata
 
-from tools.client.client import Prediction, prediction
+from tools.client.answers import Prediction, parse_prediction
 from tools.load.traffic import Question, close
 
 Options = Mapping[str, str]
@@ -104,7 +104,7 @@ def of_document(document: Any) -> Seen:
     """Reads the answer of the doors that take one picture."""
     image = document["image"]
     return Seen(
-        predictions=tuple(prediction(entry) for entry in document["predictions"]),
+        predictions=tuple(parse_prediction(entry) for entry in document["predictions"]),
         explained=tuple(
             Explained(
                 index=int(entry["index"]),

@@ -1,7 +1,8 @@
-"""Writes what was explained into one HTML file that opens from disk, made of the modules of the page in `lens/static/`.
+"""A self-contained HTML report that opens from disk, built from the page's modules in `lens/static/`.
 
-The modules go in unchanged but for how they name one another: as data URLs in an import map, which a page from disk may
-load, unlike files. Pictures are written as they come, each a thumbnail and its maps' numbers; the browser draws.
+The modules are embedded as data URLs in an import map, which a page opened from disk may load, unlike files; only the
+names in their import statements change. Entries are written one at a time, each a thumbnail and the numbers of its
+maps; the browser draws them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from tools.paths import ROOT
+from tools.paths import LENS_STATIC
 
-STATIC = ROOT / "lens" / "static"
 MAIN = "report"
 STYLES = ("style.css", "report.css")
 LANGUAGES = ("en", "de")
@@ -32,22 +32,22 @@ THUMBNAIL_SIDE = 480
 THUMBNAIL_QUALITY = 85
 
 
-class Report:
-    """A file that is written picture by picture; complete when the block is left, also where a run breaks off."""
+class HtmlReport:
+    """A file that is written image by image; leaving the block completes it, even if the run was interrupted."""
 
     def __init__(self, path: Path, model: str) -> None:
-        """Describes a report; nothing is written yet.
+        """Describe a report; nothing is written yet.
 
         Args:
-            path: of the file; one that exists is replaced.
-            model: that explains.
+            path: of the file; an existing one is replaced.
+            model: name of the model that explains.
         """
         self._path = path
         self._model = model
         self._exit = ExitStack()
 
-    def __enter__(self) -> Report:
-        """Writes all that comes in front of the pictures."""
+    def __enter__(self) -> HtmlReport:
+        """Write everything that precedes the entries."""
         head, self._tail = page(self._model).split("<!-- entries -->")
         self._file = self._exit.enter_context(self._path.open("w", encoding="utf-8"))
         self._file.write(head)
@@ -56,82 +56,85 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Completes the file."""
+        """Complete the file."""
         with self._exit:
             self._file.write(self._tail)
 
-    def add(self, name: str, picture: Path, answer: Mapping[str, Any]) -> None:
-        """Adds an explained picture.
+    def add(self, name: str, image: Path, answer: Mapping[str, Any]) -> None:
+        """Add an explained image.
 
         Args:
-            name: that the report shows.
-            picture: its file, which is read again for the thumbnail.
-            answer: predictions, explanations, method, layer and image as the server says them.
+            name: to show in the report.
+            image: its file, which is read again for the thumbnail.
+            answer: predictions, explanations, method, layer and image, as in the server's response.
+
+        Raises:
+            OSError: no thumbnail can be made.
         """
-        self._file.write(data("entry", {"name": name, "thumbnail": thumbnail(picture), **answer}))
+        self._file.write(data_script("entry", {"name": name, "thumbnail": thumbnail(image), **answer}))
 
     def add_error(self, name: str, message: str) -> None:
-        """Adds a picture that has no answer."""
-        self._file.write(data("error", {"name": name, "message": message}))
+        """Add an image that has no answer."""
+        self._file.write(data_script("error", {"name": name, "message": message}))
 
 
 def page(model: str) -> str:
-    """Returns the page without pictures; `<!-- entries -->` is where they go."""
+    """Return the page without entries; `<!-- entries -->` marks their place."""
     nonce = secrets.token_urlsafe(18)
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     imports = {f"lens/{name}": data_url("text/javascript", source.encode()) for name, source in modules().items()}
-    styles = "".join((STATIC / name).read_text(encoding="utf-8") for name in STYLES)
+    styles = "".join((LENS_STATIC / name).read_text(encoding="utf-8") for name in STYLES)
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<style nonce="{nonce}">{styles}</style>\n'
         f'<script type="importmap" nonce="{nonce}">{to_json({"imports": imports})}</script>\n'
         f'<script type="module" nonce="{nonce}">import "lens/{MAIN}";</script>\n'
     )
-    texts = {name: json.loads((STATIC / "texts" / f"{name}.json").read_text(encoding="utf-8")) for name in LANGUAGES}
+    texts = {name: json.loads((LENS_STATIC / "texts" / f"{name}.json").read_text("utf-8")) for name in LANGUAGES}
     about = {"model": model, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "texts": texts}
-    template = (STATIC / "report.html").read_text(encoding="utf-8")
+    template = (LENS_STATIC / "report.html").read_text(encoding="utf-8")
     return template.replace("<!-- head -->", head).replace(
         "<!-- entries -->", f'<script type="application/json" id="about">{to_json(about)}</script>\n<!-- entries -->'
     )
 
 
 def modules() -> dict[str, str]:
-    """Returns the module of the report and all that it imports, as they name one another in an import map."""
-    found: dict[str, str] = {}
+    """Return the report's module and all that it imports, with names as in the import map."""
+    sources: dict[str, str] = {}
     waiting = [MAIN]
     while waiting:
         name = waiting.pop()
-        source = (STATIC / f"{name}.js").read_text(encoding="utf-8")
-        waiting += [other for other in IMPORT.findall(source) if other not in found]
-        found[name] = IMPORT.sub(r"lens/\1", source)
-    return found
+        source = (LENS_STATIC / f"{name}.js").read_text(encoding="utf-8")
+        waiting += [other for other in IMPORT.findall(source) if other not in sources]
+        sources[name] = IMPORT.sub(r"lens/\1", source)
+    return sources
 
 
-def data(kind: str, value: Any) -> str:
-    """Returns data for the page's script."""
+def data_script(kind: str, value: Any) -> str:
+    """Return a script element with data for the page's script."""
     return f'<script type="application/json" class="{kind}">{to_json(value)}</script>\n'
 
 
 def to_json(value: Any) -> str:
-    """Returns JSON in which nothing can end a script element: names and labels are not ours."""
+    """Return JSON that cannot end a script element: names and labels may be anybody's."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """Returns content as an address."""
+    """Return content as a data URL of a media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def thumbnail(picture: Path) -> str:
-    """Returns a small JPEG of a picture, turned as its EXIF orientation says.
+def thumbnail(path: Path) -> str:
+    """Return a small JPEG of an image as a data URL, with its EXIF orientation applied.
 
     Raises:
-        OSError: the file is gone, or Pillow cannot read it.
+        OSError: the file does not exist, or Pillow cannot read it.
     """
-    with Image.open(picture) as image:
+    with Image.open(path) as image:
         image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         upright = ImageOps.exif_transpose(eight_bit(image))
         small = upright.convert("RGB")
@@ -142,7 +145,7 @@ def thumbnail(picture: Path) -> str:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Returns the upper 8 of 16 bits, as the server takes them; Pillow's own conversion cuts off at 255."""
+    """Return the upper 8 of 16 bits, as the server does; Pillow's own conversion clips at 255."""
     if not image.mode.startswith("I;16"):
         return image
     return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")

@@ -1,4 +1,4 @@
-"""The report that the client writes; what a browser makes of it is in tests/browser."""
+"""The HTML report that `predict.py` writes; tests/browser opens it in a browser."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tools.client.report import Report
 
 from tools.client import report
-from tools.client.report import Report
 
 ANSWER: dict[str, Any] = {
     "predictions": [{"index": 1, "label": "</script><b>", "probability": 0.5}],
@@ -42,50 +42,50 @@ def scripts(page: str, kind: str) -> list[Any]:
     return [json.loads(text) for text in re.findall(f'<script type="application/json" {kind}>(.*?)</script>', page)]
 
 
-def test_what_a_report_holds(tmp_path: Path) -> None:
-    picture = saved(tmp_path / "a.png", np.full((4, 8, 3), 200, np.uint8))
-    with Report(tmp_path / "out.html", "m") as written:
-        written.add("a </script>.png", picture, ANSWER)
-        written.add_error("b.png", "<not a picture>")
+def test_a_report_has_images_errors_and_texts(tmp_path: Path) -> None:
+    image = saved(tmp_path / "a.png", np.full((4, 8, 3), 200, np.uint8))
+    with HtmlReport(tmp_path / "out.html", "m") as written:
+        written.add("a </script>.png", image, ANSWER)
+        written.add_error("b.png", "<not an image>")
 
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
 
     (entry,) = scripts(page, 'class="entry"')
     assert decoded(entry.pop("thumbnail")).size == (8, 4)
     assert entry == {"name": "a </script>.png", **ANSWER}
-    assert scripts(page, 'class="error"') == [{"name": "b.png", "message": "<not a picture>"}]
+    assert scripts(page, 'class="error"') == [{"name": "b.png", "message": "<not an image>"}]
     (about,) = scripts(page, 'id="about"')
     assert about["model"] == "m"
     assert set(about["texts"]) == {"en", "de"}
     assert page.rstrip().endswith("</html>")
 
 
-def break_off(path: Path) -> None:
-    with Report(path, "m") as written:
+def interrupt(path: Path) -> None:
+    with HtmlReport(path, "m") as written:
         written.add_error("b.png", "no")
         raise InterruptedError
 
 
-def test_a_run_that_breaks_off_leaves_a_whole_page(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_a_complete_page(tmp_path: Path) -> None:
     with pytest.raises(InterruptedError):
-        break_off(tmp_path / "out.html")
+        interrupt(tmp_path / "out.html")
     assert (tmp_path / "out.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
-def test_every_module_is_in_it_and_none_is_fetched() -> None:
-    modules = report.modules()
+def test_every_module_is_embedded_and_none_is_fetched() -> None:
+    modules = html_report.modules()
     assert set(modules) == {"report", "classes", "colormaps", "display", "dom", "figure", "heatmap", "overlay", "texts"}
     imported = {name for source in modules.values() for name in re.findall(r'from "(.*?)"', source)}
     assert imported == {f"lens/{name}" for name in set(modules) - {"report"}}
-    page = report.page("m")
+    page = html_report.page("m")
     assert not re.search(r'(?:src|href)="', page)
 
 
 def test_only_its_own_scripts_run() -> None:
-    page = report.page("m")
+    page = html_report.page("m")
     (nonce,) = set(re.findall(r'nonce="(.*?)"', page))
     assert f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'" in page
-    assert nonce not in report.page("m")
+    assert nonce not in html_report.page("m")
     assert page.index("Content-Security-Policy") < page.index("<script")
 
 
@@ -93,26 +93,26 @@ def test_thumbnails_are_small_and_upright(tmp_path: Path) -> None:
     pixels = np.zeros((1000, 2000, 3), np.uint8)
     pixels[:, :1000] = (255, 0, 0)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
+    exif[0x0112] = 6  # rotate clockwise
     path = saved(tmp_path / "a.jpg", pixels, exif=exif)
 
-    small = decoded(report.thumbnail(path))
+    small = decoded(html_report.thumbnail(path))
 
     assert small.size == (240, 480)
     assert np.abs(np.asarray(small, int)[100, 120] - (254, 0, 0)).max() <= 3
     assert np.asarray(small)[400, 120].max() <= 3
 
 
-def test_the_upper_half_of_16_bits(tmp_path: Path) -> None:
+def test_16_bit_images_keep_their_upper_half(tmp_path: Path) -> None:
     pixels = np.repeat(np.array([[0, 255, 256, 32768, 65535]], np.uint16), 4, axis=0)
     path = saved(tmp_path / "deep.png", pixels)
 
     with Image.open(path) as image:
         assert image.mode.startswith("I;16")
-        assert np.array_equal(np.asarray(report.eight_bit(image)), pixels >> 8)
+        assert np.array_equal(np.asarray(html_report.eight_bit(image)), pixels >> 8)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     with pytest.raises(OSError, match="cannot identify"):
-        report.thumbnail(tmp_path / "a.png")
+        html_report.thumbnail(tmp_path / "a.png")
