@@ -6,7 +6,7 @@ The archive runs wherever the dependencies are installed; it needs nothing of th
 
 import sys
 
-from tools.archive.build import main
+from tools.archive.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

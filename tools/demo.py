@@ -66,9 +66,7 @@ def run(weights: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
-        description="Build an archive, serve it, and classify and explain one photograph."
-    )
+    parser = argparse.ArgumentParser(description="Build an archive, serve it, and classify and explain one photograph.")
     parser.add_argument("--weights", default="default", help="weights of ResNet-18, as for build_mar.py")
     options = parser.parse_args(arguments)
     handle_signals()

@@ -1,4 +1,4 @@
-"""Archives of the user's own network, and when an archive is built anew."""
+"""Archives of the user's own network, and when an archive is rebuilt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load, save_file
 
 from tests.support import oracles
 from tests.support.own_network import OwnNetwork
-from tools.archive import build as build_mar
+from tools.archive import command
 
 
 def read_json(archive: Path, name: str) -> Any:
@@ -29,7 +29,7 @@ def block(archive: Path) -> dict[str, Any]:
         return loaded
 
 
-def command(own: OwnNetwork, folder: Path, *more: str | Path) -> list[str]:
+def arguments_for(own: OwnNetwork, folder: Path, *more: str | Path) -> list[str]:
     fixed = ["--arch", own.architecture, "--weights", own.weights, "--output", folder, "--name", "mine"]
     return [str(part) for part in (*fixed, *more)]
 
@@ -38,13 +38,13 @@ def command(own: OwnNetwork, folder: Path, *more: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["list.json", "object.json", "wordnet.json", "names.txt", "bom.txt"])
-def test_labels_in_every_form_become_the_same_names(
+def test_labels_in_every_format_become_the_same_names(
     form: str, own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = own_network.labels
     text = {
         "list.json": json.dumps(names),
-        # The order of an object's keys means nothing.
+        # The order of an object's keys has no meaning.
         "object.json": json.dumps({str(index): names[index] for index in (3, 0, 1, 6, 5, 4, 2)}),
         "wordnet.json": json.dumps({str(index): [f"n{index:08}", name] for index, name in enumerate(names)}),
         "names.txt": "\n".join(names),
@@ -53,7 +53,7 @@ def test_labels_in_every_form_become_the_same_names(
     labels = tmp_path / form
     labels.write_bytes(text.encode("utf-8"))
 
-    status = build_mar.main(command(own_network, tmp_path / "out", "--labels", labels))
+    status = command.main(arguments_for(own_network, tmp_path / "out", "--labels", labels))
 
     assert status == 0
     archive = tmp_path / "out" / "mine.mar"
@@ -63,7 +63,7 @@ def test_labels_in_every_form_become_the_same_names(
 
 
 @pytest.mark.parametrize("form", ["pth", "checkpoint", "data parallel", "safetensors"])
-def test_weights_in_every_form_arrive_unchanged(form: str, own_network: OwnNetwork, tmp_path: Path) -> None:
+def test_weights_in_every_format_are_packed_unchanged(form: str, own_network: OwnNetwork, tmp_path: Path) -> None:
     state_dict = own_network.network.state_dict()
     weights = tmp_path / "w.pth"
     if form == "pth":
@@ -76,7 +76,7 @@ def test_weights_in_every_form_arrive_unchanged(form: str, own_network: OwnNetwo
         weights = tmp_path / "w.safetensors"
         save_file(state_dict, weights)
 
-    status = build_mar.main(command(own_network, tmp_path / "out", "--weights", weights))
+    status = command.main(arguments_for(own_network, tmp_path / "out", "--weights", weights))
 
     assert status == 0
     with zipfile.ZipFile(tmp_path / "out" / "mine.mar") as archive:
@@ -85,20 +85,20 @@ def test_weights_in_every_form_arrive_unchanged(form: str, own_network: OwnNetwo
     assert all(torch.equal(packed[name], tensor) for name, tensor in state_dict.items())
 
 
-def test_without_labels_classes_have_numbers_and_the_command_says_so(
+def test_without_labels_classes_are_numbered_with_a_notice(
     own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build_mar.main(command(own_network, tmp_path)) == 0
+    assert command.main(arguments_for(own_network, tmp_path)) == 0
 
     assert "class 0" in capsys.readouterr().err
     names = read_json(tmp_path / "mine.mar", "index_to_name.json")
     assert names == {str(index): f"class {index}" for index in range(7)}
 
 
-def test_options_end_in_the_config(own_network: OwnNetwork, tmp_path: Path) -> None:
-    arguments = command(own_network, tmp_path, "--transform", "crop", "--layer", "stage4.3.branch2.0")
+def test_options_become_settings(own_network: OwnNetwork, tmp_path: Path) -> None:
+    arguments = arguments_for(own_network, tmp_path, "--transform", "crop", "--layer", "stage4.3.branch2.0")
 
-    assert build_mar.main(arguments) == 0
+    assert command.main(arguments) == 0
 
     settings = block(tmp_path / "mine.mar")
     assert (settings["transform"], settings["layer"]) == ("crop", "stage4.3.branch2.0")
@@ -111,7 +111,7 @@ def test_random_weights_are_the_same_in_every_build(tmp_path: Path) -> None:
     for name, state in (("a", 1), ("b", 2)):
         torch.manual_seed(state)
         arguments = ["--arch", "squeezenet1_1", "--weights", "random", "--name", name, "--output", str(tmp_path)]
-        assert build_mar.main(arguments) == 0
+        assert command.main(arguments) == 0
         hashes.add(block(tmp_path / f"{name}.mar")["weights_sha256"])
 
     assert len(hashes) == 1
@@ -121,26 +121,26 @@ def test_random_weights_are_the_same_in_every_build(tmp_path: Path) -> None:
 
 
 def built_at(archive: Path) -> tuple[int, int]:
-    """Tells one build from another: a new archive is a new file."""
+    """Return what distinguishes builds: a new archive is a new file."""
     status = archive.stat()
     return status.st_ino, status.st_mtime_ns
 
 
 def test_if_needed_builds_once(own_network: OwnNetwork, tmp_path: Path) -> None:
-    arguments = command(own_network, tmp_path, "--if-needed")
-    assert build_mar.main(arguments) == 0
+    arguments = arguments_for(own_network, tmp_path, "--if-needed")
+    assert command.main(arguments) == 0
     first = built_at(tmp_path / "mine.mar")
 
-    assert build_mar.main(arguments) == 0
+    assert command.main(arguments) == 0
 
     assert built_at(tmp_path / "mine.mar") == first
 
 
 def test_without_if_needed_it_builds_again(own_network: OwnNetwork, tmp_path: Path) -> None:
-    assert build_mar.main(command(own_network, tmp_path)) == 0
+    assert command.main(arguments_for(own_network, tmp_path)) == 0
     first = built_at(tmp_path / "mine.mar")
 
-    assert build_mar.main(command(own_network, tmp_path)) == 0
+    assert command.main(arguments_for(own_network, tmp_path)) == 0
 
     assert built_at(tmp_path / "mine.mar") != first
 
@@ -150,32 +150,32 @@ def test_if_needed_follows_options_weights_and_labels(own_network: OwnNetwork, t
     weights, labels = tmp_path / "w.pth", tmp_path / "names.txt"
     weights.write_bytes(own_network.weights.read_bytes())
     labels.write_text("\n".join("abcdefg"))
-    arguments = command(own_network, tmp_path, "--weights", weights, "--labels", labels, "--if-needed")
-    assert build_mar.main(arguments) == 0
+    arguments = arguments_for(own_network, tmp_path, "--weights", weights, "--labels", labels, "--if-needed")
+    assert command.main(arguments) == 0
     assert block(archive)["transform"] == "squash"
 
-    assert build_mar.main([*arguments, "--transform", "crop"]) == 0
+    assert command.main([*arguments, "--transform", "crop"]) == 0
     assert block(archive)["transform"] == "crop"
 
-    assert build_mar.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert block(archive)["transform"] == "squash"
 
     labels.write_text("\n".join("ABCDEFG"))
-    assert build_mar.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert read_json(archive, "index_to_name.json")["0"] == "A"
 
     before = block(archive)["weights_sha256"]
     other = oracles.seeded(torchvision.models.shufflenet_v2_x0_5(num_classes=7), seed=8)
     torch.save(other.state_dict(), weights)
-    assert build_mar.main(arguments) == 0
+    assert command.main(arguments) == 0
     assert block(archive)["weights_sha256"] != before
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half an archive"])
-def test_if_needed_replaces_what_is_no_archive(own_network: OwnNetwork, tmp_path: Path, content: bytes) -> None:
+def test_if_needed_replaces_an_invalid_archive(own_network: OwnNetwork, tmp_path: Path, content: bytes) -> None:
     archive = tmp_path / "mine.mar"
     archive.write_bytes(content)
 
-    assert build_mar.main(command(own_network, tmp_path, "--if-needed")) == 0
+    assert command.main(arguments_for(own_network, tmp_path, "--if-needed")) == 0
 
     assert block(archive)["architecture"] == own_network.architecture

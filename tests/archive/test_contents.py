@@ -17,7 +17,7 @@ import torchvision
 import yaml
 from safetensors.torch import load_file
 
-from tools.archive import build as build_mar
+from tools.archive import build
 from tools.archive.build import Build
 from tools.paths import ROOT
 
@@ -134,9 +134,9 @@ def test_leaves_caches_and_hidden_files_out(tmp_path: Path, monkeypatch: pytest.
         path = tmp_path / "handler" / stray
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"stray")
-    monkeypatch.setattr(build_mar, "HANDLER_FOLDER", tmp_path / "handler")
+    monkeypatch.setattr(build, "HANDLER", tmp_path / "handler")
 
-    built = build_mar.build(Build("squeezenet1_1", "random", output=tmp_path / "out"))
+    built = build.build(Build("squeezenet1_1", "random", output=tmp_path / "out"))
 
     with zipfile.ZipFile(built) as archive:
         assert sorted(archive.namelist()) == FILES

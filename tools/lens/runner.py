@@ -79,9 +79,7 @@ def page(port: int, torchserve_port: int) -> Iterator[subprocess.Popen[bytes]]:
         start_new_session=True,
     )
     try:
-        ready = wait_until(
-            lambda: process.poll() is not None or answers(f"http://{HOST}:{port}/health"), START_SECONDS
-        )
+        ready = wait_until(lambda: process.poll() is not None or answers(f"http://{HOST}:{port}/health"), START_SECONDS)
         if not ready or process.poll() is not None:
             raise ServerError(f"the page's server did not start within {START_SECONDS} s")
         yield process

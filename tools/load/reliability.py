@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gradcam.network.architecture import NetworkError
-from tools.archive.build import CONFIG_FILE, Build, build_if_needed
+from tools.archive.build import Build, build_if_needed
+from tools.archive.packaging import CONFIG_FILE
 from tools.load import scenarios as faults
 from tools.load.scenarios import SECONDS, SOAK_SECONDS, Report, Service, connect
 from tools.load.traffic import CLIENTS, Confusable

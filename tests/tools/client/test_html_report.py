@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tools.client.report import Report
 
-from tools.client import report
+from tools.client import html_report
+from tools.client.html_report import HtmlReport
 
 ANSWER: dict[str, Any] = {
     "predictions": [{"index": 1, "label": "</script><b>", "probability": 0.5}],

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tools.archive.build import Build
-from tools.archive.weights import WeightsUnavailable
+from tools.archive.download import WeightsUnavailable
 from tools.lens import runner as open_lens
 from tools.server.errors import ServerError
 from tools.server.port_check import free_port

@@ -1,4 +1,4 @@
-"""What `build_mar.py` refuses: exit status 1, the reason on standard error, nothing written anywhere."""
+"""What `build_mar.py` rejects: exit status 1, the reason on standard error, nothing written anywhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from tests.support.own_network import OwnNetwork
-from tools.archive import build as build_mar
-from tools.archive import weights as weight_sources
-from tools.archive.build import Build
+from tools.archive import command, download
+from tools.archive.build import Build, build
 
 GOOD_ARCHIVE = b"an archive that was good"
 
@@ -35,8 +34,8 @@ class Code:
         return os.mkdir, (str(self.witness),)
 
 
-class Refusal:
-    """Runs the command and checks all that every refusal has in common."""
+class Rejection:
+    """Run the command and check what all rejections have in common."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.output = folder / "out"
@@ -48,17 +47,17 @@ class Refusal:
             (self.output / f"{name}.mar").write_bytes(GOOD_ARCHIVE)
 
     def __call__(self, *arguments: str | Path) -> str:
-        """Returns what the command said, in one line."""
+        """Return the command's message, in one line."""
         self.capsys.readouterr()
-        status = build_mar.main([str(argument) for argument in (*arguments, "--output", self.output)])
+        status = command.main([str(argument) for argument in (*arguments, "--output", self.output)])
         out, err = self.capsys.readouterr()
         assert status == 1
         assert out == ""
-        said = [line for line in err.splitlines() if line.startswith("build_mar: ")]
-        assert len(said) == 1, err
+        message = [line for line in err.splitlines() if line.startswith("build_mar: ")]
+        assert len(message) == 1, err
         assert "Traceback" not in err
         self.check_nothing_written()
-        return said[0]
+        return message[0]
 
     def check_nothing_written(self) -> None:
         assert {path.name: path.read_bytes() for path in self.output.iterdir()} == {
@@ -69,46 +68,46 @@ class Refusal:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refusal:
-    refusal = Refusal(tmp_path, capsys)
-    monkeypatch.setattr(tempfile, "tempdir", str(refusal.temporary))
-    monkeypatch.setenv("TMPDIR", str(refusal.temporary))
-    return refusal
+def rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Rejection:
+    rejection = Rejection(tmp_path, capsys)
+    monkeypatch.setattr(tempfile, "tempdir", str(rejection.temporary))
+    monkeypatch.setenv("TMPDIR", str(rejection.temporary))
+    return rejection
 
 
 # ----------------------------------------------------------------------------- names
 
 
-def test_unknown_architecture(refused: Refusal) -> None:
-    said = refused("--arch", "resnet81", "--weights", "random")
+def test_unknown_architecture(rejected: Rejection) -> None:
+    message = rejected("--arch", "resnet81", "--weights", "random")
 
-    assert "'resnet81'" in said
-    assert "'resnet18'" in said
+    assert "'resnet81'" in message
+    assert "'resnet18'" in message
 
 
 @pytest.mark.parametrize("weights", ["default", "random"])
-def test_architecture_that_is_no_classifier(refused: Refusal, weights: str) -> None:
-    assert "'fcn_resnet50'" in refused("--arch", "fcn_resnet50", "--weights", weights)
+def test_architecture_that_is_no_classifier(rejected: Rejection, weights: str) -> None:
+    assert "'fcn_resnet50'" in rejected("--arch", "fcn_resnet50", "--weights", weights)
 
 
-def test_unknown_layer_names_near_ones(refused: Refusal) -> None:
-    said = refused("--arch", "resnet18", "--weights", "random", "--layer", "layer4.1.conv3")
+def test_unknown_layer_names_near_ones(rejected: Rejection) -> None:
+    message = rejected("--arch", "resnet18", "--weights", "random", "--layer", "layer4.1.conv3")
 
-    assert "'layer4.1.conv3'" in said
-    assert "'layer4.1.conv2'" in said
+    assert "'layer4.1.conv3'" in message
+    assert "'layer4.1.conv2'" in message
 
 
-def test_layer_without_positions(refused: Refusal) -> None:
-    said = refused("--arch", "resnet18", "--weights", "random", "--layer", "avgpool")
+def test_layer_without_positions(rejected: Rejection) -> None:
+    message = rejected("--arch", "resnet18", "--weights", "random", "--layer", "avgpool")
 
-    assert "'avgpool'" in said
+    assert "'avgpool'" in message
 
 
 @pytest.mark.parametrize("name", ["two words", "ünï", "-x", ".x", "a:b", "a?b", "a/b", "../a", "x/../mine", "a\nb"])
-def test_name_that_fits_no_url(refused: Refusal, name: str) -> None:
-    said = refused("--arch", "resnet18", "--weights", "random", f"--name={name}")
+def test_name_that_fits_no_url(rejected: Rejection, name: str) -> None:
+    message = rejected("--arch", "resnet18", "--weights", "random", f"--name={name}")
 
-    assert repr(name) in said
+    assert repr(name) in message
 
 
 # ----------------------------------------------------------------------------- weights
@@ -118,7 +117,7 @@ def text_file(path: Path) -> None:
     path.write_text("these are no weights\n")
 
 
-def picture(path: Path) -> None:
+def jpeg_header(path: Path) -> None:
     path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(range(256)))
 
 
@@ -173,7 +172,7 @@ def folder(path: Path) -> None:
 
 WRONG_FILES: list[tuple[Callable[[Path], None], str]] = [
     (text_file, "not a state dict"),
-    (picture, "not a state dict"),
+    (jpeg_header, "not a state dict"),
     (other_text, "not a state dict"),
     (empty_file, "not a state dict"),
     (half_a_file, "not a state dict"),
@@ -191,37 +190,37 @@ WRONG_FILES: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(("make", "reason"), WRONG_FILES, ids=[make.__name__ for make, _ in WRONG_FILES])
 def test_wrong_weights_file(
-    refused: Refusal, tmp_path: Path, make: Callable[[Path], None], reason: str, suffix: str
+    rejected: Rejection, tmp_path: Path, make: Callable[[Path], None], reason: str, suffix: str
 ) -> None:
     weights = tmp_path / f"wrong{suffix}"
     make(weights)
     if suffix == ".safetensors":
         reason = "not a state dict"  # none of them is a safetensors file
 
-    said = refused("--arch", "resnet18", "--weights", weights)
+    message = rejected("--arch", "resnet18", "--weights", weights)
 
-    assert weights.name in said
-    assert reason in said
+    assert weights.name in message
+    assert reason in message
 
 
-def test_safetensors_of_another_architecture(refused: Refusal, tmp_path: Path) -> None:
+def test_safetensors_of_another_architecture(rejected: Rejection, tmp_path: Path) -> None:
     weights = tmp_path / "other.safetensors"
     save_file(torchvision.models.resnet34().state_dict(), weights)
 
-    said = refused("--arch", "resnet18", "--weights", weights)
+    message = rejected("--arch", "resnet18", "--weights", weights)
 
-    assert "other.safetensors" in said
-    assert "layer1.2." in said
+    assert "other.safetensors" in message
+    assert "layer1.2." in message
 
 
-def test_missing_weights_file(refused: Refusal, tmp_path: Path) -> None:
-    said = refused("--arch", "resnet18", "--weights", tmp_path / "nowhere.pth")
+def test_missing_weights_file(rejected: Rejection, tmp_path: Path) -> None:
+    message = rejected("--arch", "resnet18", "--weights", tmp_path / "nowhere.pth")
 
-    assert "nowhere.pth" in said
+    assert "nowhere.pth" in message
 
 
 @pytest.mark.parametrize("form", ["torch", "pickle", "inside a state dict", "safetensors"])
-def test_code_in_a_weights_file_never_runs(refused: Refusal, tmp_path: Path, form: str) -> None:
+def test_code_in_a_weights_file_never_runs(rejected: Rejection, tmp_path: Path, form: str) -> None:
     weights = tmp_path / ("evil.safetensors" if form == "safetensors" else "evil.pth")
     witness = tmp_path / "code has run"
     code = Code(witness)
@@ -232,45 +231,45 @@ def test_code_in_a_weights_file_never_runs(refused: Refusal, tmp_path: Path, for
     else:
         weights.write_bytes(pickle.dumps(code))
 
-    said = refused("--arch", "resnet18", "--weights", weights)
+    message = rejected("--arch", "resnet18", "--weights", weights)
 
     assert not witness.exists()
-    assert weights.name in said
-    if form == "torch":  # the trap is one: whoever reads the file carelessly runs the code
+    assert weights.name in message
+    if form == "torch":  # a careless reader does run the code
         torch.load(weights, weights_only=False)
         assert witness.exists()
 
 
-def test_weights_that_cannot_be_downloaded(refused: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_weights(rejected: Rejection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/models/resnet18-f37072fd.pth"
-    download = weight_sources.download
-    monkeypatch.setattr(weight_sources, "download", lambda _published: download(url))
+    really_download = download.download
+    monkeypatch.setattr(download, "download", lambda _published: really_download(url))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
-    said = refused("--arch", "resnet18", "--weights", "default")
+    message = rejected("--arch", "resnet18", "--weights", "default")
 
-    assert url in said
-    assert "--weights resnet18-f37072fd.pth" in said
-    assert "refused" in said
-    assert "efficientnet_lite0" in said
+    assert url in message
+    assert "--weights resnet18-f37072fd.pth" in message
+    assert "refused" in message
+    assert "efficientnet_lite0" in message
     assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
 
 
 # ----------------------------------------------------------------------------- labels
 
 
-def test_labels_of_another_number_of_classes(refused: Refusal, own_network: OwnNetwork, tmp_path: Path) -> None:
+def test_labels_of_another_number_of_classes(rejected: Rejection, own_network: OwnNetwork, tmp_path: Path) -> None:
     labels = tmp_path / "five.txt"
     labels.write_text("\n".join("abcde"))
 
-    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+    message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
 
-    assert "5" in said
-    assert "7" in said
-    assert "own.pth" in said
+    assert "5" in message
+    assert "7" in message
+    assert "own.pth" in message
 
 
 @pytest.mark.parametrize(
@@ -286,64 +285,64 @@ def test_labels_of_another_number_of_classes(refused: Refusal, own_network: OwnN
     ],
 )
 def test_labels_that_cannot_be_read(
-    refused: Refusal, own_network: OwnNetwork, tmp_path: Path, name: str, content: bytes, reason: str
+    rejected: Rejection, own_network: OwnNetwork, tmp_path: Path, name: str, content: bytes, reason: str
 ) -> None:
     labels = tmp_path / name
     labels.write_bytes(content)
 
-    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+    message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
 
-    assert name in said
-    assert reason in said
+    assert name in message
+    assert reason in message
 
 
-def test_missing_labels_file(refused: Refusal, own_network: OwnNetwork, tmp_path: Path) -> None:
+def test_missing_labels_file(rejected: Rejection, own_network: OwnNetwork, tmp_path: Path) -> None:
     labels = tmp_path / "nowhere.json"
 
-    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
+    message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--labels", labels)
 
-    assert "nowhere.json" in said
+    assert "nowhere.json" in message
 
 
 # ----------------------------------------------------------------------------- engine
 
 
 def test_engine_that_is_not_installed(
-    refused: Refusal, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
+    rejected: Rejection, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
 
-    said = refused("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
+    message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
 
-    assert said == "build_mar: engine 'openvino' needs the package openvino: pip install openvino"
+    assert message == "build_mar: engine 'openvino' needs the package openvino: pip install openvino"
 
 
 # ----------------------------------------------------------------------------- places
 
 
 def test_output_that_is_a_file(
-    refused: Refusal, own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rejected: Rejection, own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "a file"
     file.touch()
     arguments = ["--arch", own_network.architecture, "--weights", own_network.weights, "--output", file]
 
-    status = build_mar.main([str(argument) for argument in arguments])
+    status = command.main([str(argument) for argument in arguments])
 
     assert status == 1
     assert "a file" in capsys.readouterr().err
     assert file.read_bytes() == b""
-    refused.check_nothing_written()
+    rejected.check_nothing_written()
 
 
 def test_full_disk_leaves_the_old_archive(
-    refused: Refusal, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
+    rejected: Rejection, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copyfile = shutil.copyfile
 
     def copy_half(source: Path, target: Path, **options: Any) -> Path:
-        if Path(target).parent != refused.output:
+        if Path(target).parent != rejected.output:
             return copyfile(source, target, **options)
         target.write_bytes(source.read_bytes()[:1000])
         raise OSError(28, "No space left on device")
@@ -351,6 +350,6 @@ def test_full_disk_leaves_the_old_archive(
     monkeypatch.setattr(shutil, "copyfile", copy_half)
 
     with pytest.raises(OSError, match="No space left"):
-        build_mar.build(Build(own_network.architecture, str(own_network.weights), name="mine", output=refused.output))
+        build(Build(own_network.architecture, str(own_network.weights), name="mine", output=rejected.output))
 
-    refused.check_nothing_written()
+    rejected.check_nothing_written()
