@@ -37,9 +37,10 @@ from gradcam.protocols import kserve
 from gradcam.protocols.single_image import PICTURE_FIELDS
 from gradcam.settings import Settings
 from tests.support.encoding import encoded
-from tests.support.http_client import direct_session, get
+from tests.support.http_client import get
 from tests.support.served import Call, Model, sample
 from tools.paths import ROOT
+from tools.sessions import loopback_session
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -423,7 +424,7 @@ def run(
     )
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case) -> None:
-        with direct_session() as session:
+        with loopback_session() as session:
             response = case.call(base_url=base_url, session=session, timeout=60)
         applied = [*CHECKS, *checks]
         if response.status_code == 500 and response.json()["type"] == "ErrorDataDecoderException":

@@ -25,8 +25,3 @@ def get(url: str, **parts: Any) -> requests.Response:
 def post(url: str, **parts: Any) -> requests.Response:
     """Send a POST request on its own connection."""
     return request("POST", url, **parts)
-
-
-def direct_session() -> requests.Session:
-    """Return a session that ignores proxies and `.netrc`."""
-    return loopback_session()
