@@ -60,7 +60,7 @@ def test_good_and_bad_requests_share_a_batch(batched: Model) -> None:
     big = encoded(np.zeros((8001, 8000), np.uint8))
     calls = [
         Call(image),
-        Call(b"not a picture"),
+        Call(b"not an image"),
         Call(encoded(IMAGES[1]), {"Gradcam-Explain": "3"}),
         Call(encoded(IMAGES[2])[:-2000]),
         Call(big),
@@ -84,7 +84,7 @@ def test_good_and_bad_requests_share_a_batch(batched: Model) -> None:
     check_overlay(decoded(responses[7].content), IMAGES[3], heatmap, [0, 0, width, height])
 
 
-def test_batch_of_bad_requests_only(batched: Model) -> None:
+def test_batch_of_only_bad_requests_is_rejected(batched: Model) -> None:
     calls = [Call(f"not image number {number}".encode()) for number in range(8)]
 
     assert {error(response, 400)[0] for response in one_batch(batched, calls)} == {"undecodable_image"}
@@ -134,7 +134,7 @@ def test_describe_header_of_a_client_is_ignored(batched: Model, squash: Model) -
         check(parsed(response), batched, pixels)
 
 
-def test_sixteen_concurrent_requests(squash: Model) -> None:
+def test_sixteen_concurrent_requests_get_their_own_answers(squash: Model) -> None:
     bad = Call(json={"image": base64.b64encode(b"nothing").decode()})
     calls = [call for good in CALLS for call in (good, bad)]
 

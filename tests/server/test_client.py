@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(smooth(seed), {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}[path.suffix]))
-    (tmp_path / "images" / "bad.png").write_text("no picture")
+    (tmp_path / "images" / "bad.png").write_text("not an image")
     return tmp_path / "images"
 
 
@@ -41,7 +41,7 @@ def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subproces
     )
 
 
-def test_folder_with_a_bad_file(folder: Path, squash: Model, tmp_path: Path) -> None:
+def test_folder_with_a_bad_file_fails_only_for_that_file(folder: Path, squash: Model, tmp_path: Path) -> None:
     output = tmp_path / "overlays"
 
     completed = predict(squash, folder, "--output", output, "--targets", "281,Egyptian cat")
@@ -80,7 +80,7 @@ def test_photograph_with_published_weights(folder: Path, efficientnet: Model, tm
     assert np.abs(drawn.astype(int) - overlay).mean() < 2
 
 
-def test_unknown_class(folder: Path, squash: Model, tmp_path: Path) -> None:
+def test_unknown_class_gets_a_suggestion(folder: Path, squash: Model, tmp_path: Path) -> None:
     completed = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
 
     assert completed.returncode == 1
@@ -89,7 +89,7 @@ def test_unknown_class(folder: Path, squash: Model, tmp_path: Path) -> None:
     assert "Traceback" not in completed.stderr
 
 
-def test_unknown_model(folder: Path, squash: Model, tmp_path: Path) -> None:
+def test_unknown_model_is_reported(folder: Path, squash: Model, tmp_path: Path) -> None:
     other = Model(squash.server, "other", squash.network, squash.labels)
 
     completed = predict(other, folder, "--output", tmp_path / "overlays")

@@ -59,7 +59,7 @@ BAD_IMAGES: dict[str, tuple[bytes, int, str, str]] = {
 
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_bad_image(kind: str, form: bool, squash: Model) -> None:
+def test_bad_image_is_rejected(kind: str, form: bool, squash: Model) -> None:
     data, status, code, reason = BAD_IMAGES[kind]
 
     response = squash.post(Call(data, form={} if form else None))
@@ -109,7 +109,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], int, str, list[str]]] = [
     BAD_OPTIONS,
     ids=[" ".join(f"{name}={value[:20]}" for name, value in options.items()) for options, *_ in BAD_OPTIONS],
 )
-def test_bad_option(
+def test_bad_option_is_rejected(
     options: dict[str, Any], status: int, code: str, reasons: list[str], channel: str, squash: Model
 ) -> None:
     call = {
@@ -177,7 +177,7 @@ BAD_REQUESTS: dict[str, tuple[Call, str, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_REQUESTS)
-def test_bad_request(kind: str, squash: Model) -> None:
+def test_bad_request_is_rejected(kind: str, squash: Model) -> None:
     call, code, reason = BAD_REQUESTS[kind]
 
     actual_code, message = error(squash.post(call), 400)

@@ -54,7 +54,7 @@ def check(report: Report, errors: set[str]) -> None:
     assert report.answered > 0
 
 
-def test_worker_killed(service: Service) -> None:
+def test_killed_worker_fails_only_its_batch(service: Service) -> None:
     killed = service.worker()
 
     report = worker_killed(service, SECONDS)
@@ -67,7 +67,7 @@ def test_worker_killed(service: Service) -> None:
     assert service.worker() != killed
 
 
-def test_server_stopped(service: Service) -> None:
+def test_stopped_server_answers_or_refuses_connections(service: Service) -> None:
     report = server_terminated(service, SECONDS)
 
     check(report, {BROKEN, NOT_CONNECTED})
@@ -76,7 +76,7 @@ def test_server_stopped(service: Service) -> None:
     assert 0 < float(report.figures["seconds_to_stop"]) < 10
 
 
-def test_queue_full(service: Service) -> None:
+def test_full_queue_rejects_requests(service: Service) -> None:
     report = queue_full(service, SECONDS, clients=2 * QUEUE)
 
     check(report, {QUEUE_FULL})
@@ -94,7 +94,7 @@ def test_slow_clients_do_not_delay_others(service: Service) -> None:
     assert float(report.figures["rate_during"]) > float(report.figures["rate_before"]) / 3
 
 
-def test_clients_disconnect(service: Service) -> None:
+def test_disconnecting_clients_do_not_affect_others(service: Service) -> None:
     worker = service.worker()
 
     report = clients_gone(service, SECONDS)

@@ -70,21 +70,21 @@ CHANNELS: dict[str, Callable[[bytes], Call]] = {"raw": Call, "form": lambda data
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_truncated_image(kind: str, squash: Model) -> None:
+def test_truncated_image_is_answered(kind: str, squash: Model) -> None:
     expected = hostile.Hostile(bytes, frozenset({200, 400}))
     for data in hostile.truncated(VALID[kind]):
         send_and_check(lambda data=data: squash.post(Call(data)), expected)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_image_with_flipped_bits(kind: str, squash: Model) -> None:
+def test_image_with_flipped_bits_is_answered(kind: str, squash: Model) -> None:
     for seed in range(8):
         data = hostile.flipped(VALID[kind], seed)
         send_and_check(lambda data=data: squash.post(Call(data)), hostile.damaged(bytes))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", hostile.CORPUS)
-def test_hostile_image(name: str, squash: Model) -> None:
+def test_hostile_image_gets_its_expected_status(name: str, squash: Model) -> None:
     entry = hostile.CORPUS[name]
     data = entry.make()
     # Large files are sent only as a raw body, which is quick; all channels share the decoder.
@@ -110,7 +110,7 @@ def test_file_name_and_content_type_are_ignored(kind: str, filename: str, squash
 
 @pytest.mark.parametrize("route", ["v1", "v2"])
 @pytest.mark.parametrize("name", ["png 2^31 - 1", "jpeg more scans", "zip", "svg of entities", "1 × 1"])
-def test_hostile_image_among_good_ones(name: str, route: str, squash: Model) -> None:
+def test_hostile_image_fails_alone_in_a_kserve_request(name: str, route: str, squash: Model) -> None:
     entry = hostile.CORPUS[name]
     bad = base64.b64encode(entry.make()).decode()
     if route == "v1":
@@ -234,7 +234,7 @@ DOCUMENTS: dict[str, tuple[str, hostile.Hostile]] = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_hostile_json(name: str, squash: Model) -> None:
+def test_hostile_json_gets_its_expected_status(name: str, squash: Model) -> None:
     text, expected = DOCUMENTS[name]
     send_and_check(lambda: squash.post(Call(text.encode(), JSON)), expected)
 
@@ -287,7 +287,7 @@ HEADERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_hostile_header(name: str, squash: Model) -> None:
+def test_hostile_header_is_rejected(name: str, squash: Model) -> None:
     status, body = exchange(squash, request(HEADERS[name], b"Connection: close"))
 
     assert 400 <= status < 500, body[:500]
@@ -339,7 +339,7 @@ FORMS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_hostile_form(name: str, squash: Model) -> None:
+def test_hostile_form_is_rejected(name: str, squash: Model) -> None:
     status, body = exchange(squash, FORMS[name])
 
     assert 400 <= status < 500, body[:500]
@@ -353,7 +353,7 @@ def chunked(*chunks: bytes) -> bytes:
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
-def test_chunked_body(squash: Model) -> None:
+def test_chunked_body_is_accepted(squash: Model) -> None:
     pieces = [IMAGE[start : start + 100] for start in range(0, len(IMAGE), 100)]
 
     status, body = exchange(squash, request(CHUNKED, body=chunked(*pieces, b""), length=False))
@@ -376,7 +376,7 @@ MESSAGES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_malformed_http_message(name: str, squash: Model) -> None:
+def test_malformed_http_message_is_rejected(name: str, squash: Model) -> None:
     """TorchServe's frontend answers; the request does not reach a worker."""
     status, body = exchange(squash, MESSAGES[name])
 

@@ -126,7 +126,7 @@ LOSSY = dict(lossy())
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_image_as_raw_body_and_as_form(kind: str, squash: Model) -> None:
+def test_lossless_image_as_raw_body_and_as_form(kind: str, squash: Model) -> None:
     data, pixels = LOSSLESS[kind]
 
     raw, form = squash.post_together([Call(data), Call(data, form={})])
@@ -161,7 +161,7 @@ def test_jpeg_with_exif_orientation(orientation: int, squash: Model) -> None:
 
 @pytest.mark.parametrize("photograph", ["chelsea.jpg", "coffee.jpg", "rocket.jpg"])
 @pytest.mark.parametrize("name", ["squash", "crop", "efficientnet"])
-def test_photograph(photograph: str, name: str, request: pytest.FixtureRequest) -> None:
+def test_photograph_equals_the_tutorial(photograph: str, name: str, request: pytest.FixtureRequest) -> None:
     model: Model = request.getfixturevalue(name)
     data = (ROOT / "examples" / photograph).read_bytes()
 

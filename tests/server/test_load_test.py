@@ -114,7 +114,7 @@ def load(url: str, folder: Path, *more: str) -> int:
 # ----------------------------------------------------------------------------- tests
 
 
-def test_local_server(
+def test_load_test_of_a_local_server_passes(
     outcomes: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(load_test, "OUTPUT", tmp_path)
@@ -270,7 +270,7 @@ def row(requests: int, errors: int, p95: float) -> Row:
         (row(100, 0, 1.0), ("3 requests lost",), ["3 requests lost"]),
     ],
 )
-def test_verdict(total: Row, failures: tuple[str, ...], reasons: list[str]) -> None:
+def test_verdict_lists_exceeded_limits(total: Row, failures: tuple[str, ...], reasons: list[str]) -> None:
     assert load_test.exceeded(Outcome(total, (), (), (), failures), max_p95=500, max_error_rate=0.02) == reasons
 
 

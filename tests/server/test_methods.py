@@ -92,7 +92,7 @@ def test_smooth_equals_the_pipeline(squash: Model, pipeline: Pipeline) -> None:
     assert answer["explanations"][0]["heatmap"] != plain["explanations"][0]["heatmap"]
 
 
-def test_every_method_in_one_batch(batched: Model, squash: Model) -> None:
+def test_methods_share_a_batch(batched: Model, squash: Model) -> None:
     options = [
         {"method": "gradcam"},
         {"method": "layercam", "layer": "layer3", "targets": "5"},

@@ -153,7 +153,7 @@ def logged(server: Server, request_id: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("call", "status", "code"),
     [
-        (Call(b"not a picture"), 400, "undecodable_image"),
+        (Call(b"not an image"), 400, "undecodable_image"),
         (Call(IMAGE, {"Gradcam-Method": "gradcan\x7f{}"}), 422, "unknown_method"),
         (Call(json={"image": base64.b64encode(IMAGE).decode(), "targets": "猫\n\u2028"}), 422, "unknown_class"),
     ],

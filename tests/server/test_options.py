@@ -100,7 +100,7 @@ def test_json_image_may_be_wrapped_in_b64(squash: Model) -> None:
         ("6,66,166,266,366,466,566,666,766,866,966", [6, 66, 166, 266, 366, 466, 566, 666, 766, 866, 966]),
     ],
 )
-def test_targets(targets: str, indices: list[int], squash: Model) -> None:
+def test_targets_by_index_and_label(targets: str, indices: list[int], squash: Model) -> None:
     answer = squash.predict(IMAGE, targets=targets)
 
     check(answer, squash, PIXELS, indices)
@@ -115,7 +115,7 @@ def test_maps_of_different_classes_differ(squash: Model) -> None:
     assert np.abs(first - third).max() > 0.05
 
 
-def test_label_with_a_comma(crop: Model) -> None:
+def test_label_with_a_comma_is_quoted(crop: Model) -> None:
     check(crop.predict(IMAGE, targets='"cat, Egyptian",3'), crop, PIXELS, [285, 3])
     image = base64.b64encode(IMAGE).decode()
     answer = parsed(crop.post(Call(json={"image": image, "targets": ["cat, Egyptian"]})))
@@ -139,7 +139,7 @@ def test_class_without_evidence_has_a_zero_map(index: int, crop: Model) -> None:
         check_overlay(decoded(from_data_url(entry["overlay"], "png")), PIXELS, heatmap, [66, 13, 244, 190])
 
 
-def test_a_hundred_targets(squash: Model) -> None:
+def test_hundred_targets_are_explained(squash: Model) -> None:
     answer = squash.predict(IMAGE, targets=",".join(map(str, range(99, -1, -1))))
 
     assert [entry["index"] for entry in answer["explanations"]] == list(range(99, -1, -1))
@@ -154,7 +154,7 @@ def test_a_hundred_targets(squash: Model) -> None:
 
 
 @pytest.mark.parametrize("topk", [1, 7, 1000])
-def test_topk(topk: int, squash: Model) -> None:
+def test_topk_sets_the_number_of_predictions(topk: int, squash: Model) -> None:
     answer = squash.predict(IMAGE, topk=topk)
 
     check(answer, squash, PIXELS, topk=topk)
@@ -166,7 +166,7 @@ def test_probabilities_sum_to_one(squash: Model) -> None:
     assert abs(sum(entry["probability"] for entry in answer["predictions"]) - 1) < 1e-4
 
 
-def test_explain_the_three_most_probable(squash: Model) -> None:
+def test_explain_selects_the_most_probable_classes(squash: Model) -> None:
     check(squash.predict(IMAGE, explain=3), squash, PIXELS, 3)
 
 
@@ -180,14 +180,14 @@ def test_explain_may_exceed_topk(squash: Model) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["predictions", "explanations"])
-def test_explain_zero(endpoint: str, squash: Model) -> None:
+def test_explain_zero_explains_nothing(endpoint: str, squash: Model) -> None:
     answer = parsed(squash.post(Call(IMAGE, {"Gradcam-Explain": "0"}, endpoint=endpoint)))
 
     check(answer, squash, PIXELS, 0)
     assert answer["explanations"] == []
 
 
-def test_heatmap_none(squash: Model) -> None:
+def test_heatmap_none_omits_the_map(squash: Model) -> None:
     answer = squash.predict(IMAGE, heatmap="none", targets="281")
 
     (entry,) = answer["explanations"]
@@ -218,7 +218,7 @@ def test_default_method_and_layer_may_be_named(squash: Model) -> None:
     check(squash.predict(IMAGE, method="gradcam", layer="layer4.1.conv2"), squash, PIXELS)
 
 
-def test_another_layer(squash: Model) -> None:
+def test_layer_selects_the_map(squash: Model) -> None:
     answer = squash.predict(IMAGE, layer="layer3.0.conv1", targets="281")
 
     image = oracles.model_input(Image.fromarray(PIXELS))

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import requests
 
 from tools.archive.build import Build
 from tools.archive.download import WeightsUnavailable
@@ -19,6 +18,7 @@ from tools.lens import runner as open_lens
 from tools.server.errors import ServerError
 from tools.server.port_check import free_port
 from tools.server.processes import wait_until
+from tools.sessions import loopback_session
 
 
 @pytest.fixture
@@ -69,8 +69,7 @@ def test_weights_that_cannot_be_had(built: list[Build], capsys: pytest.CaptureFi
 
 def test_the_page_is_there_inside_the_block_and_gone_behind_it(running: int) -> None:
     port = free_port()
-    with requests.Session() as session, open_lens.page(port, running) as process:
-        session.trust_env = False
+    with loopback_session() as session, open_lens.page(port, running) as process:
         assert session.get(f"http://127.0.0.1:{port}/", timeout=10).headers["content-security-policy"]
         assert session.get(f"http://127.0.0.1:{port}/ping", timeout=10).status_code == 200
     assert process.returncode == -signal.SIGTERM, "ended in good order: nothing had to be killed"
