@@ -27,7 +27,6 @@ try:
 except ImportError:
     sys.exit("fuzzing needs atheris, which is not installed: use Python 3.11 or newer on Linux x86-64")
 
-sys.path[:0] = [str(ROOT / "handler"), str(ROOT / "tests")]
 with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from gradcam.errors import RequestError
     from gradcam.images import jpeg
