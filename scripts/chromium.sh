@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Debian's Chromium, unless there is one; says what to do where it may not.
+# Install Debian's Chromium unless a Chromium is present; print instructions if that needs root.
 set -eu
 
 if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then

@@ -124,7 +124,7 @@ export class ClassSearch {
   }
 }
 
-/** Indices of the matching classes: first the class with that index, then labels that start with the text, then others. */
+/** Indices of the matching classes: the one with that index, then labels that start with the text, then the others. */
 export function search(labels, typed) {
   const query = typed.trim().toLowerCase();
   const rank = (label, index) => {

@@ -59,7 +59,6 @@ def test_image_runs_without_root_and_without_build_tools(served: Container, engi
 def test_image_contains_only_the_files_for_serving(served: Container) -> None:
     files = served.run("sh", "-c", "find /app /models -type f -not -path '/app/lens/*'").split()
     assert sorted(files) == [
-        "/app/capacity.py",
         "/app/config.properties",
         "/app/entrypoint.py",
         *(f"/app/examples/{name}.jpg" for name in ("chelsea", "coffee", "rocket")),
@@ -68,6 +67,11 @@ def test_image_contains_only_the_files_for_serving(served: Container) -> None:
         "/app/healthcheck.py",
         "/app/log4j2.xml",
         "/app/metrics.yaml",
+        "/app/tools/__init__.py",
+        "/app/tools/ports.py",
+        "/app/tools/server/__init__.py",
+        "/app/tools/server/capacity.py",
+        "/app/tools/server/healthcheck.py",
         "/models/efficientnet_lite0.mar",
     ]
     assert found_files(served, "find / -xdev -name 'gradcam*'") == "/app/gradcam\n"
