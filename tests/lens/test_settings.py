@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lens.settings import Settings, SettingsError
+from tools import ports
 
 
 def test_settings_from_the_environment() -> None:
@@ -14,6 +15,12 @@ def test_settings_from_the_environment() -> None:
 
     assert (settings.port, settings.answer_seconds, settings.model_names) == (1234, 2.5, ["a", "b"])
     assert settings.host == "127.0.0.1"
+
+
+def test_default_addresses_are_those_of_the_tools() -> None:
+    settings = Settings()
+    assert (settings.host, settings.port) == (ports.HOST, ports.LENS)
+    assert (settings.inference, settings.management) == (ports.INFERENCE_URL, ports.MANAGEMENT_URL)
 
 
 @pytest.mark.parametrize(
