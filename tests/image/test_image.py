@@ -18,6 +18,7 @@ from tests.support.grpc_client import GrpcClient, compile_stubs
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.image.container import Engine
+from tools.server.processes import wait_until
 
 Start = Callable[..., Container]
 
@@ -243,8 +244,7 @@ def test_sigterm_under_load_loses_no_accepted_request(start: Start) -> None:
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(client) for _ in range(CLIENTS)]
-        while len(answered) < 3 * CLIENTS:
-            time.sleep(0.1)
+        assert wait_until(lambda: len(answered) >= 3 * CLIENTS, 120)
         before = len(answered)
         container.engine("stop", "--time", "75", container.name)
         for future in clients:
@@ -262,10 +262,7 @@ def test_container_stops_when_torchserve_exits(start: Start) -> None:
     container = start()
     container.wait_until(container.is_healthy)
     container.kill("org.pytorch.serve.ModelServer")
-    deadline = time.monotonic() + 30
-    while container.is_running():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    assert wait_until(lambda: not container.is_running(), 30)
     assert "TorchServe ended by itself" in container.logs()
     assert exit_status(container) == "1"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import requests
 
 from tools.image.container import Engine, ImageError
 from tools.paths import ROOT
+from tools.server.processes import wait_until
 
 PHOTOGRAPH = (ROOT / "examples" / "chelsea.jpg").read_bytes()
 IMAGE = os.environ.get("IMAGE", "")
@@ -64,14 +64,15 @@ class Container:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition; fail with the end of the container's log when it stops or time runs out."""
-        deadline = time.monotonic() + READY_TIMEOUT
-        while True:
+
+        def satisfied() -> bool:
             with suppress(requests.ConnectionError, ImageError):
                 if condition():
-                    return
+                    return True
             assert self.is_running(), self.logs()[-4000:]
-            assert time.monotonic() < deadline, self.logs()[-4000:]
-            time.sleep(0.5)
+            return False
+
+        assert wait_until(satisfied, READY_TIMEOUT), self.logs()[-4000:]
 
 
 def free_port() -> int:
