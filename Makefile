@@ -92,8 +92,7 @@ image: ## build the serving image gradcam-serving:cpu with Docker or podman; TAR
 
 image-test: ## build the image and test it; installs podman if needed
 	@$(ENVIRONMENT) runtime demo dev manifests
-	@$(VENV)/python scripts/image.py --prepare
-	@IMAGE=gradcam-serving:cpu $(VENV)/python -m pytest tests/image
+	@IMAGE=gradcam-serving:cpu $(VENV)/python .ci/prepare_image.py $(VENV)/python -m pytest tests/image
 
 dataset-test: ## test bulk explanation on a local Ray cluster, with a node, an actor, and the command killed midway
 	@$(ENVIRONMENT) runtime demo timm dev ray

@@ -1,5 +1,7 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Packs a network with its weights, labels and the handler into an archive that TorchServe serves.
+"""Pack a network with its weights, labels and the handler into an archive that TorchServe serves.
+
+    scripts/build_mar.py --arch resnet18 [--weights FILE] [--labels FILE] [--output model_store] [--if-needed]
 
 The archive runs wherever the dependencies are installed; it needs nothing of this repository.
 """

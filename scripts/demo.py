@@ -1,5 +1,8 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Everything once: weights, archive, server, and one photograph classified and explained."""
+"""Build an archive, serve it, and classify and explain one photograph.
+
+scripts/demo.py [--weights default]
+"""
 
 import sys
 

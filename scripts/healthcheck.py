@@ -1,9 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Tells whether a server can classify: has it classify and explain a picture, from the client's side.
+"""Check that a server can classify and explain: send a test image and inspect the response.
 
-    scripts/healthcheck.py --model resnet18 [--url http://127.0.0.1:8080]
+    scripts/healthcheck.py --model resnet18 [--url http://127.0.0.1:8080] [--timeout 10]
 
-TorchServe's own `/ping` says "Healthy" before any model is loaded, and while a model's worker is dead. This needs
+TorchServe's own `/ping` reports "Healthy" before any model is loaded, and while a model's worker is dead. This needs
 nothing but Python, so that it runs in the serving image. Exit status: 0 it can, 1 it cannot, 2 wrong usage.
 """
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Opens the page that shows explanations, on a TorchServe that runs already or on one that it starts.
+"""Open the page that shows explanations, on a TorchServe that runs already or on a new one.
 
     scripts/open_lens.py [--model resnet18] [--weights default] [--port 8080] [--lens-port 8090]
 
-Ctrl-C stops the page, and the TorchServe that was started for it.
+Ctrl-C stops the page, and the TorchServe if this command started it.
 """
 
 import sys

@@ -1,10 +1,10 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Sends pictures to the server, prints what it sees in them and writes what it looked at as overlays.
+"""Send images to a server, print the classes, and write overlays that show the evidence.
 
-paths → find_pictures → Picture → explain → Answer → save_overlays → Result → print_table, Report
+    scripts/predict.py IMAGE|FOLDER... [--url http://127.0.0.1:8080] [--model resnet18] [--targets CLASS,...]
+        [--topk N] [--method METHOD] [--output build/overlays] [--report FILE]
 
-What is wrong with one picture is a `PictureError` and becomes that picture's row in the table; what makes
-every further request pointless is a `ServerError` and ends the run.
+Exit status: 0 all images answered, 1 some failed or no server, 2 wrong usage.
 """
 
 import sys

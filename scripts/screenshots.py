@@ -1,7 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Takes the pictures of the page in `docs/`: of a real browser, with answers of a real TorchServe.
+"""Take the screenshots of the page in `docs/`, in a real browser with answers of a real TorchServe.
 
-Run by `make lens-screenshots`, which installs what it needs.
+    scripts/screenshots.py
+
+`make lens-screenshots` runs it after installing what it needs.
 """
 
 import sys

@@ -1,41 +1,39 @@
-"""Makes the environment `.venv` of this checkout and installs locked groups into it, each once.
-
-usage: python3 scripts/environment.py runtime [demo] [dev]
+"""The command `scripts/environment.py`: create the environment `.venv` and install locked groups, each once.
 
 Runs under any Python from 3.10 on, with the standard library only.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tools.paths import ROOT
+from tools.paths import HANDLER, REQUIREMENTS, ROOT
 
 MINIMUM_PYTHON = (3, 10)
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-LOCKS = ROOT / "requirements"
 
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Holds the environment for one process, so that two `make` at once do not install into each other."""
+    """Lock the environment, so that two `make` at the same time do not install into each other."""
     with (ROOT / ".venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def create() -> None:
-    """Creates an empty `.venv` that can import `handler/` as the archive does.
+    """Create an empty `.venv`.
 
     Raises:
-        SystemExit: this Python has no working `venv` (Debian packs it apart).
+        SystemExit: this Python has no working `venv` (Debian packages it separately).
     """
     print(f"Creating {VENV}", flush=True)
     try:
@@ -45,35 +43,60 @@ def create() -> None:
 
 
 def expose() -> None:
-    """Make the checkout's packages importable: `gradcam` as in an archive, `tools` and `lens`."""
+    """Make the checkout's packages importable: `gradcam` as in an archive, `tools`, and `lens`."""
     (site_packages,) = VENV.glob("lib/python*/site-packages")
-    (site_packages / "handler.pth").write_text(f"{ROOT / 'handler'}\n{ROOT}\n")
+    (site_packages / "handler.pth").write_text(f"{HANDLER}\n{ROOT}\n")
 
 
 def install(group: str) -> None:
-    """Installs one locked group, unless this very lock is installed already."""
-    lock = LOCKS / f"{group}.txt"
+    """Install one locked group, unless exactly this lock is installed already.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed.
+    """
+    lock = REQUIREMENTS / f"{group}.txt"
     stamp = VENV / f".installed-{group}"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
     print(f"Installing {lock.relative_to(ROOT)} into {VENV}", flush=True)
-    # --no-deps: the lock is complete, and its hashes are checked for every file.
+    # --no-deps: the lock is complete, and pip checks the hash of every file.
     options = ["--disable-pip-version-check", "--no-deps", "--require-hashes", "--requirement", str(lock)]
     subprocess.run([str(PYTHON), "-m", "pip", "install", *options], check=True)
     stamp.write_text(digest)
 
 
-def main(groups: list[str]) -> None:
-    """Makes the environment and installs the groups named, in that order."""
-    known = sorted(path.stem for path in LOCKS.glob("*.txt"))
-    unknown = sorted(set(groups) - set(known))
+def parse_groups(arguments: Sequence[str] | None) -> list[str]:
+    """Return the groups to install, in the order of the command line.
+
+    Raises:
+        SystemExit: one does not exist, or there are none.
+    """
+    existing = sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
+    parser = argparse.ArgumentParser(description="Create .venv and install locked groups.")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"one or more of {', '.join(existing)}")
+    groups: list[str] = parser.parse_args(arguments).groups
+    unknown = sorted(set(groups) - set(existing))
     if unknown or not groups:
-        sys.exit(f"usage: environment.py GROUP…, one or more of {', '.join(known)}; not {', '.join(unknown) or 'none'}")
+        sys.exit(
+            f"usage: environment.py GROUP…, one or more of {', '.join(existing)}; got {', '.join(unknown) or 'none'}"
+        )
+    return groups
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    Raises:
+        SystemExit: the groups or this Python do not fit, or pip failed.
+    """
+    groups = parse_groups(arguments)
     if sys.version_info < MINIMUM_PYTHON:
-        wanted = ".".join(map(str, MINIMUM_PYTHON))
-        sys.exit(f"Python {wanted} or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python{wanted} …")
-    # A Python that runs make from inside another environment must not leak into this one.
+        minimum = ".".join(map(str, MINIMUM_PYTHON))
+        sys.exit(
+            f"Python {minimum} or newer is needed, this is {sys.version.split()[0]}: make PYTHON=python{minimum} …"
+        )
+    # If make was started in another environment, its modules must not be visible in this one.
     os.environ.pop("PYTHONPATH", None)
     with exclusive():
         if not PYTHON.exists():
@@ -83,6 +106,5 @@ def main(groups: list[str]) -> None:
             try:
                 install(group)
             except subprocess.CalledProcessError as error:
-                sys.exit(
-                    f"pip could not install the group {group!r} (its message stands above); exit {error.returncode}"
-                )
+                sys.exit(f"pip could not install the group {group!r} (see its message above); exit {error.returncode}")
+    return 0

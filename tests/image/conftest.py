@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.container import IMAGE, Container, free_port
-from tools.image.container import Engine, find_engine
+from tools.image.container import ContainerEngine, find_engine
 
 # The restrictions of the Kubernetes manifests.
 CONFINED = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777"]
@@ -27,12 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
+def engine() -> ContainerEngine:
     return find_engine()
 
 
 @pytest.fixture(scope="session")
-def start(engine: Engine) -> Iterator[Start]:
+def start(engine: ContainerEngine) -> Iterator[Start]:
     """Return a function that starts containers; they are removed at the end of the session."""
     started: list[str] = []
 

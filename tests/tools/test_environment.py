@@ -1,4 +1,4 @@
-"""The environment is made once, and again only for another lock. No pip runs here."""
+"""The environment is installed once, and again only for another lock. No pip runs here."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ Command = list[str]
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
-    """A checkout with an environment and two locks; returns the commands that would have run."""
+    """A checkout with an environment and two locks; the value is the list of commands that would have run."""
     commands: list[Command] = []
 
     def run(command: list[Any], check: bool) -> None:
         commands.append([str(part) for part in command])
 
-    for name, path in {"ROOT": "", "VENV": ".venv", "PYTHON": ".venv/bin/python", "LOCKS": "requirements"}.items():
+    for name, path in {
+        "ROOT": "",
+        "VENV": ".venv",
+        "PYTHON": ".venv/bin/python",
+        "REQUIREMENTS": "requirements",
+    }.items():
         monkeypatch.setattr(environment, name, tmp_path / path)
     monkeypatch.setattr(subprocess, "run", run)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").touch()
+    (tmp_path / ".venv" / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
     (tmp_path / "requirements").mkdir()
     for group in ("runtime", "dev"):
         (tmp_path / "requirements" / f"{group}.txt").write_text(f"{group}==1\n")
@@ -45,6 +51,12 @@ def test_each_group_is_installed_once(commands: list[Command]) -> None:
     assert {"--require-hashes", "--no-deps"} <= set(commands[0])
 
 
+def test_packages_of_the_checkout_are_importable(commands: list[Command], tmp_path: Path) -> None:
+    assert environment.main(["runtime"]) == 0
+    site_packages = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages"
+    assert (site_packages / "handler.pth").read_text().splitlines() == [str(environment.HANDLER), str(tmp_path)]
+
+
 def test_another_lock_is_installed(commands: list[Command], tmp_path: Path) -> None:
     environment.main(["runtime", "dev"])
     (tmp_path / "requirements" / "runtime.txt").write_text("runtime==2\n")
@@ -52,7 +64,7 @@ def test_another_lock_is_installed(commands: list[Command], tmp_path: Path) -> N
     assert installed(commands) == ["runtime", "dev", "runtime"]
 
 
-def test_a_failed_installation_is_tried_again(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_installation_is_retried(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(command: Command, check: bool) -> None:
         raise subprocess.CalledProcessError(1, command)
 
@@ -71,7 +83,7 @@ def test_an_unknown_group_installs_nothing(commands: list[Command], groups: list
     assert commands == []
 
 
-def test_an_old_python_is_told_what_to_do(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_python_is_rejected_with_advice(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
     with pytest.raises(SystemExit, match=r"Python 3\.10 or newer is needed.*make PYTHON=python3\.10"):
         environment.main(["runtime"])

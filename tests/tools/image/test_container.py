@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.image import container as image
-from tools.image.container import ImageError
+from tools.image import container
+from tools.image.container import ContainerError
 
 
 @pytest.fixture
@@ -27,20 +27,20 @@ def command(path: Path, name: str, status: int) -> None:
 def test_running_docker_is_preferred(path: Path) -> None:
     command(path, "docker", 0)
     command(path, "podman", 0)
-    assert image.find_engine().command == "docker"
+    assert container.find_engine().command == "docker"
 
 
 def test_podman_is_used_if_docker_does_not_run(path: Path) -> None:
     command(path, "docker", 1)
     command(path, "podman", 0)
-    assert image.find_engine().command == "podman"
+    assert container.find_engine().command == "podman"
 
 
 def test_error_without_docker_and_podman_says_what_to_install(path: Path) -> None:
     command(path, "docker", 1)
-    with pytest.raises(ImageError, match=r"apt-get install --no-install-recommends podman runc catatonit debootstrap"):
-        image.find_engine()
+    with pytest.raises(ContainerError, match=r"apt-get install --no-install-recommends podman runc catatonit"):
+        container.find_engine()
 
 
 def test_base_image_names_its_debian_release() -> None:
-    assert image.base_image() == "docker.io/library/python:3.11-slim-bookworm"
+    assert container.base_image() == "docker.io/library/python:3.11-slim-bookworm"
