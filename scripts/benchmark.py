@@ -1,11 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Measures servers: TorchServe's stock classifier, Grad-CAM as others write it, and ours.
+"""Measure servers: TorchServe's stock classifier, Grad-CAM as others write it, and this project.
 
-entries → Server → closed loop → Measurement → ratios within a round → table, JSON, chart
+    scripts/benchmark.py [--rounds 3] [--seconds 4] [--variants]
 
-All serve the same ResNet-18 and answer the same pictures, one server after the other in random order, round after
-round. Ratios are taken within a round, so that what else the machine does meets all alike. The clients run on the
-same machine and take their share of it, the same of everybody's.
+Writes a table, JSON, and a chart to `build/benchmark/`.
 """
 
 import sys

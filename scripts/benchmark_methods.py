@@ -1,11 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Measures what an explanation costs: against the plain forward pass, and against the peers' libraries.
+"""Measure what an explanation costs, against the plain forward pass and against other libraries.
 
-contests → interleaved → seconds → compare → Row → table, JSON
+    scripts/benchmark_methods.py [--arch resnet18] [--device cpu] [--rounds 30]
 
-Everybody gets the same normalised images and has to give the prediction and the map of the predicted class. A round
-runs every contestant once, in random order, and each ratio is taken within a round, so that what else the machine does
-meets all alike. Seconds are kept in the JSON, but mean little on a machine that is not idle.
+Writes a table and JSON to `build/benchmark/`.
 """
 
 import sys

@@ -1,10 +1,9 @@
 #!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
-"""Measures how faithful explanations are: what becomes of the prediction when the map says where to change the picture.
+"""Measure how faithful explanations are, on a folder of images.
 
-archive → load → Pipeline;  paths → evaluate → Row → summarize → Summary → table, CSV, plot
+    scripts/evaluate.py FOLDER [--archive model_store/resnet18.mar] [--methods gradcam,layercam] [--layers layer4]
 
-Each picture is explained for its predicted class, with each method at each layer, by the code that serves. What is
-changed is the model input, and what is watched is the probability of that class.
+Writes a table, two CSV files, and a plot to `build/evaluation/`.
 """
 
 import sys

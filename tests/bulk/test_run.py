@@ -1,4 +1,4 @@
-"""`explain_dataset.py` as it is run: on Ray, with nodes, actors and the command itself killed midway."""
+"""The command `explain_dataset.py` on Ray, with nodes, actors, and the command itself killed midway."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ pytest.importorskip("ray", reason="Ray is not installed: make dataset-test")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ray import cloudpickle
 from ray.cluster_utils import Cluster
 from ts.context import Context, RequestProcessor
 
+import tools.bulk
 from gradcam.message import Request, Result
 from gradcam.options import Options
 from gradcam_handler import GradCAMHandler
 from tests.support import oracles
-from tools.bulk import worker as explain_worker
+from tools.bulk import worker
+from tools.bulk.actor import BulkActor, BulkJob
+from tools.bulk.explain_dataset import exclude_done
 from tools.server.processes import command_line
 
 COMMAND = ROOT / "scripts" / "explain_dataset.py"
-ACTOR = "ray::MapWorker(MapBatches(Explainer))"
+ACTOR = "ray::MapWorker(MapBatches(BulkActor))"
 GOOD = 30
 ROWS_PER_FILE = 2
 PARTS = (GOOD + 2) // ROWS_PER_FILE
-# As in the server's tests: float32 in batches of another size, and JSON's six decimals.
+# As in the server's tests: float32 in batches of different size, and JSON's six decimals.
 TOLERANCE = 1e-5
 SECONDS = 240
 
@@ -56,9 +60,9 @@ class NoMetrics:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good pictures in two folders, one that is none, and one that nothing can decode in time."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Valid images in two folders, one corrupt image, and one empty file."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "more").mkdir()
     for number in range(GOOD):
         path = folder / ("more" if number % 2 else "") / f"{number:02}.png"
@@ -77,20 +81,20 @@ def unpacked(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def expected(pictures: Path, unpacked: Path) -> dict[str, Result]:
-    """What the pipeline says to each good picture, alone, without Ray and the processes."""
-    pipeline = explain_worker.load(unpacked)
+def expected(images: Path, unpacked: Path) -> dict[str, Result]:
+    """The pipeline's result for each valid image, without Ray and worker processes."""
+    pipeline = worker.load(unpacked)
     answers = {}
-    for path in sorted(pictures.rglob("*.png")):
-        (answer,) = explain_worker.results(pipeline, [Request(path.read_bytes(), Options())])
+    for path in sorted(images.rglob("*.png")):
+        (answer,) = worker.results(pipeline, [Request(path.read_bytes(), Options())])
         assert isinstance(answer, Result)
-        answers[str(path.relative_to(pictures))] = answer
+        answers[str(path.relative_to(images))] = answer
     return answers
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head that does no work, and two nodes with room for an actor each."""
+    """A head node without cores, and two nodes with room for one actor each."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
@@ -98,11 +102,11 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def start(pictures: Path, archive: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(images: Path, archive: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
     common = ["--archive", str(archive), "--output", str(output), "--rows-per-file", str(ROWS_PER_FILE)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "handler"), *sys.path])}
     process = subprocess.Popen(
-        [sys.executable, str(COMMAND), str(pictures), *common, *arguments],
+        [sys.executable, str(COMMAND), str(images), *common, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -113,8 +117,8 @@ def start(pictures: Path, archive: Path, output: Path, *arguments: str) -> subpr
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _left() -> Iterator[None]:
-    """Ends what a test that failed has left."""
+def _stop_commands() -> Iterator[None]:
+    """Kill commands that a failed test has left."""
     yield
     for process in STARTED:
         with process:
@@ -122,9 +126,9 @@ def _left() -> Iterator[None]:
 
 
 def finish(process: subprocess.Popen[str], status: int) -> str:
-    said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == status, said
-    return said
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == status, output
+    return output
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -141,7 +145,7 @@ def parts(output: Path) -> list[Path]:
 
 
 def workers(node: Any = None) -> list[psutil.Process]:
-    """Returns Ray's actors that explain, of one node or of all that this test started."""
+    """Return Ray's actors of one node, or of all nodes that this test started."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid) if node else psutil.Process()
     return [process for process in raylet.children(recursive=True) if ACTOR in " ".join(command_line(process))]
 
@@ -149,12 +153,12 @@ def workers(node: Any = None) -> list[psutil.Process]:
 def read(output: Path) -> dict[str, Row]:
     rows = [row for part in parts(output) for row in pq.read_table(part).to_pylist()]
     by_path = {row["path"]: row for row in rows}
-    assert len(rows) == len(by_path), "a picture has two rows"
+    assert len(rows) == len(by_path), "an image has two rows"
     return by_path
 
 
 def check(rows: dict[str, Row], expected: dict[str, Result]) -> None:
-    """Compares an output with the pipeline, map by map."""
+    """Compare an output with the pipeline's results, heatmap by heatmap."""
     assert rows.keys() == {*expected, "broken.jpg", "empty.gif"}
     for path, answer in expected.items():
         row = rows[path]
@@ -164,13 +168,13 @@ def check(rows: dict[str, Row], expected: dict[str, Result]) -> None:
         assert [(entry["index"], entry["label"]) for entry in row["predictions"]] == [
             (entry.index, entry.label) for entry in answer.predictions
         ]
-        for said, prediction in zip(row["predictions"], answer.predictions, strict=True):
-            assert said["probability"] == pytest.approx(prediction.probability, abs=2e-6)
-        ((said,), (explanation,)) = row["explanations"], answer.explanations
-        assert (said["index"], said["evidence"]) == (explanation.prediction.index, explanation.evidence)
-        assert said["peak"] == list(explanation.peak or ())
-        assert np.abs(np.array(said["heatmap"]) - explanation.heatmap).max() <= TOLERANCE
-        assert np.max(said["heatmap"]) == 1
+        for actual, prediction in zip(row["predictions"], answer.predictions, strict=True):
+            assert actual["probability"] == pytest.approx(prediction.probability, abs=2e-6)
+        ((actual,), (explanation,)) = row["explanations"], answer.explanations
+        assert (actual["index"], actual["evidence"]) == (explanation.prediction.index, explanation.evidence)
+        assert actual["peak"] == list(explanation.peak or ())
+        assert np.abs(np.array(actual["heatmap"]) - explanation.heatmap).max() <= TOLERANCE
+        assert np.max(actual["heatmap"]) == 1
     for path in ("broken.jpg", "empty.gif"):
         assert rows[path]["error"]["code"] == "undecodable_image"
         assert (rows[path]["predictions"], rows[path]["explanations"]) == (None, None)
@@ -178,36 +182,36 @@ def check(rows: dict[str, Row], expected: dict[str, Result]) -> None:
 
 @pytest.fixture(scope="module")
 def explained(
-    pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path_factory: pytest.TempPathFactory
+    images: Path, squash_archive: Path, expected: dict[str, Result], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Row]:
-    """The rows of a run on this machine, whose command was killed midway, and which was then started again."""
+    """The rows of a run on this machine whose command was killed midway and then started again."""
     output = tmp_path_factory.mktemp("explained")
-    first = start(pictures, squash_archive, output, "--actors", "1")
+    first = start(images, squash_archive, output, "--actors", "1")
     wait_for(lambda: len(parts(output)) >= 3, first)
     first.kill()
     first.communicate()
     before = {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in parts(output)}
     assert 3 <= len(before) < PARTS
-    said = finish(start(pictures, squash_archive, output, "--actors", "1"), 1)
-    # An actor outlives the command, and may have written more since.
-    (left,) = re.findall(rf"{GOOD + 2} pictures, (\d+) of them to explain", said)
-    assert 0 < int(left) <= GOOD + 2 - ROWS_PER_FILE * len(before)
-    assert f"{GOOD + 2} pictures, {GOOD} explained\n  2 × undecodable_image\n" in said
+    printed = finish(start(images, squash_archive, output, "--actors", "1"), 1)
+    # An actor outlives the command and may have written more files since.
+    (missing,) = re.findall(rf"{GOOD + 2} images, (\d+) of them to explain", printed)
+    assert 0 < int(missing) <= GOOD + 2 - ROWS_PER_FILE * len(before)
+    assert f"{GOOD + 2} images, {GOOD} explained\n  2 × undecodable_image\n" in printed
     assert {part: (part.stat().st_ino, part.stat().st_mtime_ns) for part in before} == before
     assert len(parts(output)) == PARTS
     rows = read(output)
-    said = finish(start(pictures, squash_archive, output), 1)
-    assert "0 of them to explain" in said
-    said = finish(start(pictures, squash_archive, output, "--explain", "2"), 2)
-    assert "was made with another options" in said
+    printed = finish(start(images, squash_archive, output), 1)
+    assert "0 of them to explain" in printed
+    printed = finish(start(images, squash_archive, output, "--explain", "2"), 2)
+    assert "contains rows from another options" in printed
     return rows
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(explained: dict[str, Row], expected: dict[str, Result]) -> None:
+def test_killed_run_continues(explained: dict[str, Row], expected: dict[str, Result]) -> None:
     check(explained, expected)
 
 
-def test_rows_are_what_the_handler_answers(explained: dict[str, Row], pictures: Path, unpacked: Path) -> None:
+def test_rows_equal_the_handlers_answers(explained: dict[str, Row], images: Path, unpacked: Path) -> None:
     handler = GradCAMHandler()
     manifest = json.loads((unpacked / "MAR-INF" / "MANIFEST.json").read_text())
     config = yaml.safe_load((unpacked / "model-config.yaml").read_text())
@@ -218,7 +222,7 @@ def test_rows_are_what_the_handler_answers(explained: dict[str, Row], pictures: 
     batch = Context("squash", "", {}, len(paths), None, "0.12.0", metrics=NoMetrics())
     batch.request_ids = dict(enumerate(paths))
     batch.request_processor = [RequestProcessor({}) for _ in paths]
-    bodies = handler.handle([{"body": (pictures / path).read_bytes()} for path in paths], batch)
+    bodies = handler.handle([{"body": (images / path).read_bytes()} for path in paths], batch)
     for path, body in zip(paths, bodies, strict=True):
         answer, row = json.loads(body), explained[path]
         if row["error"]:
@@ -226,18 +230,18 @@ def test_rows_are_what_the_handler_answers(explained: dict[str, Row], pictures: 
             continue
         assert (answer["method"], [answer["layer"]]) == (row["method"], row["layers"])
         assert answer["image"] == {name: row[name] for name in ("width", "height", "region")}
-        (entry,), (said,) = answer["explanations"], row["explanations"]
-        assert (entry["index"], entry["label"], entry["peak"]) == (said["index"], said["label"], said["peak"])
-        assert np.abs(np.array(entry["heatmap"]) - np.array(said["heatmap"])).max() <= TOLERANCE
+        (entry,), (actual,) = answer["explanations"], row["explanations"]
+        assert (entry["index"], entry["label"], entry["peak"]) == (actual["index"], actual["label"], actual["peak"])
+        assert np.abs(np.array(entry["heatmap"]) - np.array(actual["heatmap"])).max() <= TOLERANCE
 
 
-def test_a_node_and_an_actor_that_are_killed_lose_nothing(
-    cluster: Cluster, pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
+def test_killed_node_and_actor_lose_nothing(
+    cluster: Cluster, images: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     lost, kept = cluster.list_all_nodes()[1:]
-    run = start(pictures, squash_archive, output, "--address", cluster.address)
-    # Both nodes are at work.
+    run = start(images, squash_archive, output, "--address", cluster.address)
+    # Both nodes are working.
     wait_for(lambda: workers(lost) and workers(kept) and parts(output), run)
     cluster.remove_node(lost, allow_graceful=False)
     seen = len(parts(output))
@@ -246,18 +250,18 @@ def test_a_node_and_an_actor_that_are_killed_lose_nothing(
     (actor,) = workers(kept)
     actor.kill()
     assert len(parts(output)) < PARTS
-    said = finish(run, 1)
-    assert f"{GOOD + 2} pictures, {GOOD} explained" in said
+    printed = finish(run, 1)
+    assert f"{GOOD + 2} images, {GOOD} explained" in printed
     assert psutil.wait_procs([actor], timeout=0)[0]
     check(read(output), expected)
 
 
-def test_a_table_with_bytes_is_explained_and_what_is_done_is_left_out(
-    explained: dict[str, Row], pictures: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
+def test_table_with_bytes_is_explained_without_its_finished_rows(
+    explained: dict[str, Row], images: Path, squash_archive: Path, expected: dict[str, Result], tmp_path: Path
 ) -> None:
     table, output = tmp_path / "table.parquet", tmp_path / "out"
     names = sorted(explained)
-    images = [(pictures / name).read_bytes() for name in names]
+    images = [(images / name).read_bytes() for name in names]
     half = {"name": names[:10], "image": images[:10]}
     columns = ("--path-column", "name", "--image-column", "image", "--actors", "1")
     pq.write_table(pa.table(half), table)
@@ -266,22 +270,51 @@ def test_a_table_with_bytes_is_explained_and_what_is_done_is_left_out(
     assert len(done) == 5
     # The table has grown.
     pq.write_table(pa.table({"name": names, "image": images}), table)
-    said = finish(start(table, squash_archive, output, *columns), 1)
-    assert f"{len(names)} pictures, {len(names) - 10} of them to explain" in said
+    printed = finish(start(table, squash_archive, output, *columns), 1)
+    assert f"{len(names)} images, {len(names) - 10} of them to explain" in printed
     assert {part: part.stat().st_mtime_ns for part in done} == done
     check(read(output), expected)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--method", "gradcm"], "UnknownName: there is no method 'gradcm'; did you mean 'gradcam'"),
         (["--gpu"], "Ray has no GPU"),
-        (["--archive", str(COMMAND)], "not a model archive"),
+        (["--archive", str(COMMAND)], "is not a model archive"),
     ],
 )
-def test_what_cannot_be_done_is_said(
-    pictures: Path, squash_archive: Path, tmp_path: Path, arguments: list[str], said: str
+def test_invalid_arguments_are_reported(
+    images: Path, squash_archive: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert said in finish(start(pictures, squash_archive, tmp_path / "out", *arguments), 2)
+    assert message in finish(start(images, squash_archive, tmp_path / "out", *arguments), 2)
     assert not parts(tmp_path / "out")
+
+
+def test_code_of_the_actors_is_shipped_with_the_tasks() -> None:
+    """Unpickle the actor and the tasks in a process that cannot import this repository, as on a cluster's node."""
+    cloudpickle.register_pickle_by_value(tools.bulk)
+    try:
+        pickled = cloudpickle.dumps((BulkActor, BulkJob, exclude_done))
+    finally:
+        cloudpickle.unregister_pickle_by_value(tools.bulk)
+    program = f"""
+import pickle, sys
+sys.path[:] = [path for path in sys.path if path not in ({str(ROOT)!r}, {str(ROOT / "handler")!r}, "")]
+actor, job, task = pickle.loads(sys.stdin.buffer.read())
+assert not [name for name in sys.modules if name.split(".")[0] in ("tools", "gradcam")]
+try:
+    actor(None, job("", {{}}, None, "/nowhere", "run"))
+except FileNotFoundError as error:
+    print(error)
+"""
+    path = os.pathsep.join(path for path in sys.path if path not in {str(ROOT), str(ROOT / "handler"), ""})
+    node = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickled,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    assert b"cannot see /nowhere: all nodes must share it" in node.stdout, node.stderr.decode()

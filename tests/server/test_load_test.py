@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,14 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tools.load import load_test
-from tools.load.plan import Outcome, Row
-from tools.load.protocols import DOORS, OPTIONS
+from tools.load.load_arguments import weights
+from tools.load.load_summary import exceeded_limits
+from tools.load.option_sets import OPTION_SETS
+from tools.load.plan import LoadResult, RequestStatistics
+from tools.load.protocols import PROTOCOLS
 from tools.server.port_check import free_port
 
 ANSWER_SECONDS = 1.0
@@ -84,14 +89,14 @@ def stub(behave: Behavior, learning: int = 2) -> Iterator[str]:
 
 
 @pytest.fixture
-def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[LoadResult]:
     """The outcomes of a test's runs."""
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadResult] = []
     original = load_test.show
 
-    def show(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        original(outcome)
+    def show(result: LoadResult, console: Console) -> None:
+        outcomes.append(result)
+        original(result, console)
 
     monkeypatch.setattr(load_test, "show", show)
     return outcomes
@@ -107,15 +112,15 @@ def folder(tmp_path: Path) -> Path:
 
 def load(url: str, folder: Path, *more: str) -> int:
     report = folder.parent / "report" / "of.html"
-    common = ["--pictures", str(folder), "--users", "4", "--duration", "1", "--report", str(report)]
-    return load_test.main(["--url", url, "--doors", "raw", "--options", "default,targets", *common, *more])
+    common = ["--images", str(folder), "--users", "4", "--duration", "1", "--report", str(report)]
+    return load_test.main(["--url", url, "--protocols", "raw", "--options", "default,targets", *common, *more])
 
 
 # ----------------------------------------------------------------------------- tests
 
 
 def test_load_test_of_a_local_server_passes(
-    outcomes: list[Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outcomes: list[LoadResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(load_test, "OUTPUT", tmp_path)
 
@@ -125,9 +130,9 @@ def test_load_test_of_a_local_server_passes(
     assert outcome.problems == ()
     assert outcome.failures == ()
     assert status == 0
-    assert [row.name for row in outcome.doors] == list(DOORS)
-    assert [row.name for row in outcome.options] == list(OPTIONS)
-    for rows in (outcome.doors, outcome.options):
+    assert [row.name for row in outcome.protocols] == list(PROTOCOLS)
+    assert [row.name for row in outcome.options] == list(OPTION_SETS)
+    for rows in (outcome.protocols, outcome.options):
         assert all(row.requests for row in rows)
         assert sum(row.requests for row in rows) == outcome.total.requests
     assert 0 < outcome.total.median <= outcome.total.p95 <= outcome.total.p99
@@ -135,11 +140,11 @@ def test_load_test_of_a_local_server_passes(
     assert '"num_requests": ' + str(outcome.total.requests) in (tmp_path / "report.html").read_text()
     assert str(outcome.total.requests) in capsys.readouterr().out
     assert (tmp_path / "logs" / "model_log.log").exists()
-    assert not [child for child in psutil.Process().children() if "load_users.py" in " ".join(child.cmdline())]
+    assert not [child for child in psutil.Process().children() if "tools.load.users" in " ".join(child.cmdline())]
 
 
 def test_every_kind_of_failure_is_counted(
-    outcomes: list[Outcome], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outcomes: list[LoadResult], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = count()
 
@@ -174,7 +179,7 @@ def test_every_kind_of_failure_is_counted(
     messages = "\n".join(problem.message for problem in outcome.problems)
     for expected in (
         "wrong answer: another label",
-        "wrong answer: another map",
+        "wrong answer: another heatmap",
         "wrong answer: not the answer of a Grad-CAM model",
         "503 ServiceUnavailable: no worker",
         '422 {"error": {"code": "unknown_class"',
@@ -191,7 +196,7 @@ def test_every_kind_of_failure_is_counted(
 
 
 def test_slow_server_exceeds_the_latency_limit(
-    outcomes: list[Outcome], folder: Path, capsys: pytest.CaptureFixture[str]
+    outcomes: list[LoadResult], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def delayed(reply: Reply, correct: dict[str, Any]) -> None:
         time.sleep(0.25)
@@ -214,7 +219,7 @@ def test_wrong_answer_before_the_load_is_reported(folder: Path, capsys: pytest.C
     with stub(lambda reply, correct: reply.send(200, correct)) as url:
         assert load(url, folder) == 1
 
-    assert "two.png: this is not the answer to the picture" in capsys.readouterr().err
+    assert "two.png: Not the answer to this image" in capsys.readouterr().err
 
 
 def test_error_before_the_load_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +234,7 @@ def test_unreachable_server_is_reported(folder: Path, capsys: pytest.CaptureFixt
 
     assert load(url, folder) == 1
 
-    assert capsys.readouterr().err.startswith(f"load_test: no server answers at {url}")
+    assert capsys.readouterr().err.startswith(f"load_test: No server answers at {url}")
 
 
 def test_missing_locust_is_reported(
@@ -239,10 +244,10 @@ def test_missing_locust_is_reported(
 
     assert load("http://127.0.0.1:1", folder) == 1
 
-    assert "Locust is not installed; `make load-test`" in capsys.readouterr().err
+    assert "Locust is not installed; run `make load-test`" in capsys.readouterr().err
 
 
-def test_headers_of_the_command_line_are_sent(folder: Path, outcomes: list[Outcome]) -> None:
+def test_headers_of_the_command_line_are_sent(folder: Path, outcomes: list[LoadResult]) -> None:
     def guarded(reply: Reply, correct: dict[str, Any]) -> None:
         reply.send(200 if reply.headers["Authorization"] == "Bearer of a key" else 401, correct)
 
@@ -256,8 +261,8 @@ def test_headers_of_the_command_line_are_sent(folder: Path, outcomes: list[Outco
 # ----------------------------------------------------------------------------- verdict and arguments
 
 
-def row(requests: int, errors: int, p95: float) -> Row:
-    return Row("all", requests, errors, 1.0, 1.0, p95, p95, p95)
+def row(requests: int, errors: int, p95: float) -> RequestStatistics:
+    return RequestStatistics("all", requests, errors, 1.0, 1.0, p95, p95, p95)
 
 
 @pytest.mark.parametrize(
@@ -270,19 +275,19 @@ def row(requests: int, errors: int, p95: float) -> Row:
         (row(100, 0, 1.0), ("3 requests lost",), ["3 requests lost"]),
     ],
 )
-def test_verdict_lists_exceeded_limits(total: Row, failures: tuple[str, ...], reasons: list[str]) -> None:
-    assert load_test.exceeded(Outcome(total, (), (), (), failures), max_p95=500, max_error_rate=0.02) == reasons
+def test_verdict_lists_exceeded_limits(total: RequestStatistics, failures: tuple[str, ...], reasons: list[str]) -> None:
+    assert exceeded_limits(LoadResult(total, (), (), (), failures), max_p95=500, max_error_rate=0.02) == reasons
 
 
-def test_mix_parses_weights() -> None:
-    assert load_test.mix("raw=3, v2", DOORS) == {"raw": 3, "v2": 1}
+def test_weights_are_parsed() -> None:
+    assert weights("raw=3, v2", PROTOCOLS) == {"raw": 3, "v2": 1}
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--doors", "row"],
-        ["--doors", ""],
+        ["--protocols", ""],
         ["--options", "none=0"],
         ["--options", "none=1000"],
         ["--options", "none=x"],
@@ -301,4 +306,4 @@ def test_invalid_arguments_are_rejected(arguments: list[str], capsys: pytest.Cap
     with pytest.raises(SystemExit) as stop:
         load_test.main(arguments)
     assert stop.value.code == 2
-    assert f"argument {arguments[0]}: " in capsys.readouterr().err
+    assert re.search(f"argument [-a-z/]*{arguments[0]}[-a-z/]*: ", capsys.readouterr().err)

@@ -1,14 +1,10 @@
-"""Who takes part in the benchmark of servers: archives with the same network, and what is asked of each."""
+"""The systems under test of the benchmark of servers: archives with the same network, and options of requests."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,97 +16,108 @@ from gradcam import machine
 from gradcam.settings import Decoding, Engine
 from tools.archive import build as build_mar
 from tools.archive.build import Build
+from tools.archive.packaging import Parts, run_archiver
+from tools.archive.rewrite import reconfigure
 from tools.server.capacity import WorkerPlan
 
-PEERS = Path(__file__).resolve().parent / "baselines"
+BASELINES = Path(__file__).resolve().parent / "baselines"
 SEED = 0
 LABELS = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 MODEL = "resnet18"
 
 NO_MAPS = {"Gradcam-Explain": "0"}
 STOCK = "image_classifier"
+HOOKS_HANDLER = str(BASELINES / "two_hooks.py")
+GRADCAM_HANDLER = str(BASELINES / "pytorch_grad_cam_handler.py")
 BATCH = 8
-# Milliseconds that a batch waits to be filled, for all alike.
+# Milliseconds that a batch waits for more requests, the same for all systems.
 DELAY = 1
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Something that answers requests: a server, and what its requests ask for."""
+class System:
+    """A system under test: a server, and the headers of requests to it.
+
+    Attributes:
+        name: in tables and records.
+        headers: of each request.
+        all_cases: whether it is measured at all concurrencies and image sizes, or in one case only.
+    """
 
     name: str
     headers: dict[str, str] = field(default_factory=dict)
-    everything: bool = True
-    """Whether it is asked at all concurrencies and picture sizes, or in one case only."""
+    all_cases: bool = True
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A server, and all that it is asked for."""
+class Deployment:
+    """An archive on a server, and the systems under test that it serves."""
 
     archive: Path
-    capacity: WorkerPlan
-    contestants: tuple[Contestant, ...]
+    worker_plan: WorkerPlan
+    systems: tuple[System, ...]
 
 
-STOCK_1 = Contestant("stock, batch 1")
-STOCK_8 = Contestant("stock, batch 8")
-STOCK_DEFAULTS = Contestant("stock, batch 1, TorchServe's default workers")
-TWO_HOOKS = Contestant("two hooks, full backward", everything=False)
-GRADCAM = Contestant("pytorch-grad-cam")
-OURS_LABELS = Contestant("ours, labels only", NO_MAPS)
-OURS = Contestant("ours, with maps")
-OURS_10 = Contestant("ours, 10 classes", {"Gradcam-Explain": "10"}, everything=False)
-OURS_OVERLAY = Contestant("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg"}, everything=False)
-OURS_FAST = Contestant("ours, with maps, decoding: fast")
-OURS_COMPILED = Contestant("ours, with maps, compile", everything=False)
-OURS_OPENVINO = Contestant("ours, with maps, openvino")
-OURS_OPENVINO_FAST = Contestant("ours, with maps, openvino, decoding: fast", everything=False)
-OURS_OPENVINO_LABELS = Contestant("ours, labels only, openvino", NO_MAPS, everything=False)
+STOCK_1 = System("stock, batch 1")
+STOCK_8 = System("stock, batch 8")
+STOCK_DEFAULTS = System("stock, batch 1, TorchServe's default workers")
+TWO_HOOKS = System("two hooks, full backward", all_cases=False)
+GRADCAM = System("pytorch-grad-cam")
+OURS_LABELS = System("ours, labels only", NO_MAPS)
+OURS = System("ours, with maps")
+OURS_10 = System("ours, 10 classes", {"Gradcam-Explain": "10"}, all_cases=False)
+OURS_OVERLAY = System("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg"}, all_cases=False)
+OURS_FAST = System("ours, with maps, decoding: fast")
+OURS_COMPILED = System("ours, with maps, compile", all_cases=False)
+OURS_OPENVINO = System("ours, with maps, openvino")
+OURS_OPENVINO_FAST = System("ours, with maps, openvino, decoding: fast", all_cases=False)
+OURS_OPENVINO_LABELS = System("ours, labels only, openvino", NO_MAPS, all_cases=False)
 
 
-def entries(folder: Path) -> list[Entry]:
-    """Builds all archives, with the same weights and the same preprocessing, and returns the servers."""
+def deployments(folder: Path) -> list[Deployment]:
+    """Build all archives, with the same weights and the same preprocessing."""
     here, cores = WorkerPlan.of_machine(), machine.cores()
     weights = save_weights(folder)
-    stock_1, stock_8 = (peer(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
+    stock_1, stock_8 = (third_party(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
     ours = _ours(folder, "ours", weights)
     servers = [
-        Entry(stock_1, here, (STOCK_1,)),
-        Entry(stock_8, here, (STOCK_8,)),
-        # What TorchServe does on its own: a worker a core, each with a thread a core.
-        Entry(stock_1, WorkerPlan(workers=cores, threads=cores), (STOCK_DEFAULTS,)),
-        Entry(peer(folder, "hooks", str(PEERS / "two_hooks.py"), weights), here, (TWO_HOOKS,)),
-        Entry(peer(folder, "gradcam", str(PEERS / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)),
-        Entry(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
-        Entry(_ours(folder, "fast", weights, decoding="fast"), here, (OURS_FAST,)),
+        Deployment(stock_1, here, (STOCK_1,)),
+        Deployment(stock_8, here, (STOCK_8,)),
+        # TorchServe's default: one worker per core, each with one thread per core.
+        Deployment(stock_1, WorkerPlan(workers=cores, threads=cores), (STOCK_DEFAULTS,)),
+        Deployment(third_party(folder, "hooks", HOOKS_HANDLER, weights), here, (TWO_HOOKS,)),
+        Deployment(
+            third_party(folder, "gradcam", str(BASELINES / "pytorch_grad_cam_handler.py"), weights), here, (GRADCAM,)
+        ),
+        Deployment(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
+        Deployment(_ours(folder, "fast", weights, decoding="fast"), here, (OURS_FAST,)),
     ]
     if shutil.which("c++"):
-        servers.append(Entry(_ours(folder, "compile", weights, engine="compile"), here, (OURS_COMPILED,)))
+        servers.append(Deployment(_ours(folder, "compile", weights, engine="compile"), here, (OURS_COMPILED,)))
     if importlib.util.find_spec("openvino"):
         openvino = _ours(folder, "openvino", weights, engine="openvino")
         both = _ours(folder, "both", weights, engine="openvino", decoding="fast")
-        servers.append(Entry(openvino, here, (OURS_OPENVINO_LABELS, OURS_OPENVINO)))
-        servers.append(Entry(both, here, (OURS_OPENVINO_FAST,)))
+        servers.append(Deployment(openvino, here, (OURS_OPENVINO_LABELS, OURS_OPENVINO)))
+        servers.append(Deployment(both, here, (OURS_OPENVINO_FAST,)))
     return servers
 
 
-def variants(folder: Path) -> list[Entry]:
-    """Returns our server as it comes, and with other workers, threads, batches and delays."""
+def variants(folder: Path) -> list[Deployment]:
+    """Return this project's server with its defaults, and with other workers, threads, batches, and delays."""
     here, cores = WorkerPlan.of_machine(), machine.cores()
     ours = _ours(folder, "ours", save_weights(folder))
     capacities = [here, WorkerPlan(1, cores), WorkerPlan(cores, cores), WorkerPlan(1, 1)]
     changes = [("batchSize", 1), ("batchSize", 4), ("batchSize", 16), ("maxBatchDelay", 10), ("maxBatchDelay", 100)]
     return [
         *(
-            Entry(ours, capacity, (Contestant(f"ours, workers × threads {capacity.workers} × {capacity.threads}"),))
+            Deployment(ours, capacity, (System(f"ours, workers × threads {capacity.workers} × {capacity.threads}"),))
             for capacity in dict.fromkeys(capacities)
         ),
         *(
-            Entry(
+            Deployment(
                 _with_setting(ours, folder / f"{name}{value}", name, value),
                 here,
-                (Contestant(f"ours, {name} {value}"),),
+                (System(f"ours, {name} {value}"),),
             )
             for name, value in changes
         ),
@@ -118,46 +125,26 @@ def variants(folder: Path) -> list[Entry]:
 
 
 def save_weights(folder: Path) -> Path:
-    """Writes seeded random weights of a ResNet-18 as a state dict."""
+    """Write seeded random weights of a ResNet-18 as a state dict."""
     torch.manual_seed(SEED)
     path = folder / "resnet18.pth"
     torch.save(torchvision.models.resnet18().state_dict(), path)
     return path
 
 
-def peer(folder: Path, name: str, handler: str, weights: Path, batch: int = BATCH) -> Path:
-    """Builds an archive of somebody else's handler."""
+def third_party(folder: Path, name: str, handler: str, weights: Path, batch: int = BATCH) -> Path:
+    """Build an archive with another handler."""
     target = folder / name
     target.mkdir()
     labels, config = target / "index_to_name.json", target / "model-config.yaml"
     labels.write_text(json.dumps({str(index): label for index, label in enumerate(LABELS)}))
     config.write_text(yaml.safe_dump({"batchSize": batch, "maxBatchDelay": DELAY, "responseTimeout": 120}))
-    command = {
-        "--model-name": MODEL,
-        "--version": "1.0",
-        "--model-file": PEERS / "resnet18.py",
-        "--serialized-file": weights,
-        "--handler": handler,
-        "--extra-files": labels,
-        "--config-file": config,
-        "--export-path": target,
-    }
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "model_archiver.model_packaging",
-            *(str(part) for pair in command.items() for part in pair),
-        ],
-        env={**os.environ, "TMPDIR": str(target)},  # the archiver deletes what it finds at TMPDIR/<name>
-        check=True,
-        capture_output=True,
-    )
-    return target / f"{MODEL}.mar"
+    parts = Parts(handler, weights, config, extra_files=labels, model_file=BASELINES / "resnet18.py")
+    return run_archiver(target, MODEL, parts)
 
 
 def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", decoding: Decoding = "exact") -> Path:
-    """Builds an archive as a user does, but with the stock handler's preprocessing."""
+    """Build an archive of this project, with the stock handler's preprocessing."""
     labels = folder / "labels.json"
     labels.write_text(json.dumps(LABELS))
     return build_mar.build(
@@ -168,13 +155,6 @@ def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", deco
 
 
 def _with_setting(archive: Path, folder: Path, setting: str, value: int) -> Path:
-    """Writes an archive with another value of a setting of TorchServe's."""
+    """Return a copy of an archive with another value of a TorchServe setting."""
     folder.mkdir()
-    changed = folder / archive.name
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(changed, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "model-config.yaml":
-                content = yaml.safe_dump({**yaml.safe_load(content), setting: value}).encode()
-            target.writestr(name, content)
-    return changed
+    return reconfigure(archive, folder / archive.name, **{setting: value})

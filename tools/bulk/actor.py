@@ -1,6 +1,6 @@
-"""What runs on the nodes of a cluster for `explain_dataset.py`: an actor that makes Parquet files.
+"""Ray's actor for `explain_dataset.py`: runs on the nodes of a cluster and writes Parquet files.
 
-Ray carries this module and `dataset_engine` to the nodes by value; they import nothing else of this repository.
+`explain_dataset.connect` makes Ray ship this package to the nodes, which need only the installed packages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from tools.bulk.worker_process import Engine, Row
+from tools.bulk.worker_process import OutputRow, WorkerProcess
 
 OWNER_FILE = ".owner"
 
@@ -46,73 +46,76 @@ class Superseded(Exception):
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the actors of a run are to do."""
+class BulkJob:
+    """The job of a run's actors.
 
-    program: str
-    """The text of `explain_worker.py`."""
-    options: dict[str, Any]
-    """What to ask about every picture."""
-    root: str | None
-    """What relative paths begin at; None where the table has the pictures' bytes."""
-    output: str
-    """Folder for the Parquet files, the same for all nodes."""
-    run: str
-    """That they belong to."""
-
-
-class Explainer:
-    """Ray's actor: turns a table of pictures into a Parquet file, and says which.
-
-    The file's name comes from the pictures' and it is there whole or not at all. So a table that Ray has done again,
-    because an actor or a node was lost, makes the same file once more, or finds it made.
+    Attributes:
+        program: source code of `worker.py`.
+        options: of the request for every image.
+        root: folder that paths are relative to; None if the table contains the images' bytes.
+        output: folder of the Parquet files, which all nodes share.
+        run: the run that the files belong to.
     """
 
-    def __init__(self, archive: Any, work: Work) -> None:
-        """Starts the engine.
+    program: str
+    options: dict[str, Any]
+    root: str | None
+    output: str
+    run: str
+
+
+class BulkActor:
+    """Ray's actor: writes the explanations of a table of images to a Parquet file, and returns its name.
+
+    The file's name depends only on the images, and the file is written atomically. So when Ray repeats a table because
+    an actor or a node was lost, the actor writes the same file again or finds it complete.
+    """
+
+    def __init__(self, archive: Any, job: BulkJob) -> None:
+        """Start the worker process.
 
         Args:
             archive: Ray's reference to the bytes of the `.mar`.
-            work: what to do.
+            job: what to do.
 
         Raises:
-            FileNotFoundError: the node does not see the output folder.
+            FileNotFoundError: the node cannot see the output folder.
         """
-        self._work, self._output = work, Path(work.output)
+        self._job, self._output = job, Path(job.output)
         if not (self._output / OWNER_FILE).exists():
-            raise FileNotFoundError(f"node {os.uname().nodename} does not see {work.output}: it must be shared")
-        self._engine = Engine(ray.get(archive), work.program, work.options)
+            raise FileNotFoundError(f"Node {os.uname().nodename} cannot see {job.output}: all nodes must share it")
+        self._process = WorkerProcess(ray.get(archive), job.program, job.options)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Explains the pictures of a table with the columns `path` and, where there is no root, `image`."""
+        """Explain the images of a table with the columns `path` and, without a root, `image`."""
         paths = table["path"].to_pylist()
         target = self._output / file_name(paths)
         if not target.exists():
-            write(rows(paths, self._engine.answer(self._pictures(table))), target, self._work.run)
-        done = pq.read_table(target, columns=["error"])
-        errors = done.num_rows - done["error"].null_count
-        return pa.table({"file": [target.name], "rows": [done.num_rows], "errors": [errors]})
+            write(rows(paths, self._process.explain(self._images(table))), target, self._job.run)
+        written = pq.read_table(target, columns=["error"])
+        errors = written.num_rows - written["error"].null_count
+        return pa.table({"file": [target.name], "rows": [written.num_rows], "errors": [errors]})
 
-    def _pictures(self, table: pa.Table) -> list[bytes | str]:
-        if self._work.root is None:
+    def _images(self, table: pa.Table) -> list[bytes | str]:
+        if self._job.root is None:
             return [image or b"" for image in table["image"].to_pylist()]
-        return [os.path.join(self._work.root, path) for path in table["path"].to_pylist()]
+        return [os.path.join(self._job.root, path) for path in table["path"].to_pylist()]
 
 
 def file_name(paths: Sequence[str]) -> str:
-    """Returns the name of the file for these pictures: the same for the same, another one for any other."""
+    """Return the name of the file for these images: equal for equal lists, different for any other."""
     return f"part-{hashlib.sha256(json.dumps(list(paths)).encode()).hexdigest()[:32]}.parquet"
 
 
-def rows(paths: Sequence[str], answers: Sequence[Row]) -> pa.Table:
-    """Returns the table of answers."""
+def rows(paths: Sequence[str], answers: Sequence[OutputRow]) -> pa.Table:
+    """Return the output table of images and their answers."""
     return pa.Table.from_pylist(
         [{"path": path, **answer} for path, answer in zip(paths, answers, strict=True)], schema=SCHEMA
     )
 
 
 def write(table: pa.Table, target: Path, run: str) -> None:
-    """Writes a Parquet file in one step, so that nobody ever finds half of it.
+    """Write a Parquet file atomically.
 
     Raises:
         Superseded: the folder belongs to another run.
@@ -128,10 +131,10 @@ def write(table: pa.Table, target: Path, run: str) -> None:
 
 @contextmanager
 def owned(output: Path, run: str) -> Iterator[None]:
-    """Keeps the folder from changing its owner.
+    """Keep the folder's owner unchanged during the block.
 
-    An actor outlives a command that is killed by some seconds. What it wrote then, the next run would not know of, and
-    do again.
+    An actor outlives a killed command by some seconds. The next run would not know of files that the actor writes then,
+    and would explain their images a second time.
 
     Raises:
         Superseded: the folder belongs to another run.
@@ -139,12 +142,12 @@ def owned(output: Path, run: str) -> Iterator[None]:
     with (output / OWNER_FILE).open(encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         if (owner := file.read()) != run:
-            raise Superseded(f"{output} belongs to run {owner}, not {run}")
+            raise Superseded(f"{output} belongs to run {owner}, not to {run}")
         yield
 
 
 def own(output: Path, run: str) -> None:
-    """Makes the folder a run's; when this returns, no actor of an earlier run writes there any more."""
+    """Make a run the folder's owner; afterwards, no actor of an earlier run writes there."""
     with (output / OWNER_FILE).open("a", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)

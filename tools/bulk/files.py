@@ -1,4 +1,4 @@
-"""The files of `explain_dataset.py`: which pictures there are, and which the output has already."""
+"""The files of `explain_dataset.py`: the images to explain, and the rows that the output already has."""
 
 from __future__ import annotations
 
@@ -26,62 +26,65 @@ RUN_FILE = "_run.json"
 
 
 class DatasetError(Exception):
-    """Input or output cannot be used; the message says why."""
+    """Input or output cannot be used, for the reason in the message."""
 
 
 class UnfinishedError(Exception):
-    """The output does not have what it should; the message says what."""
+    """The output is incomplete, as the message explains."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures to explain: files, or a column of bytes."""
+    """Images to explain: files, or a column of bytes.
+
+    Attributes:
+        paths: names of the images, each once.
+        root: folder that paths are relative to; None if the table contains the images' bytes.
+    """
 
     paths: list[str]
-    """What names each picture, once."""
     root: Path | None
-    """What relative paths begin at; None where the table has the pictures' bytes."""
 
 
 # ----------------------------------------------------------------------------- input
 
 
-def read_source(given: Path, path_column: str, image_column: str | None) -> Source:
-    """Lists the pictures of a folder or a table.
+def read_source(path: Path, path_column: str, image_column: str | None) -> Source:
+    """List the images of a folder or a table.
 
     Raises:
-        DatasetError: there is none, or the table has no such columns, or not what should be in them.
+        DatasetError: there are none, or the table's columns are missing or invalid.
     """
-    if given.is_dir():
-        return Source(pictures_below(given), given.absolute())
-    if given.suffix.lower() not in TABLES:
-        raise DatasetError(f"{given}: neither a folder nor a table (*{', *'.join(sorted(TABLES))})")
-    if image_column is not None and given.suffix.lower() != ".parquet":
-        raise DatasetError(f"{given}: only Parquet has columns of bytes")
+    if path.is_dir():
+        return Source(images_below(path), path.absolute())
+    if path.suffix.lower() not in TABLES:
+        raise DatasetError(f"{path} must be a folder or a table (*{', *'.join(sorted(TABLES))})")
+    if image_column is not None and path.suffix.lower() != ".parquet":
+        raise DatasetError(f"{path}: only Parquet tables can contain images as bytes")
     try:
-        paths = read_column(given, path_column, image_column)
+        names = read_column(path, path_column, image_column)
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise DatasetError(f"{given}: {error}") from error
-    names = checked_names(given, path_column, paths, unique=image_column is not None)
-    return Source(names, given.absolute().parent if image_column is None else None)
+        raise DatasetError(f"{path}: {error}") from error
+    paths = checked_names(path, path_column, names, unique=image_column is not None)
+    return Source(paths, path.absolute().parent if image_column is None else None)
 
 
-def pictures_below(folder: Path) -> list[str]:
-    """Lists the pictures below a folder by their paths from there, sorted."""
+def images_below(folder: Path) -> list[str]:
+    """Return the sorted paths of all images below a folder, relative to it."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     paths = sorted(printable(str(path.relative_to(folder))) for path in files)
     if not paths:
-        raise DatasetError(f"no picture in folder: {folder} (looked for *{', *'.join(sorted(SUFFIXES))})")
+        raise DatasetError(f"No image in folder: {folder} (looked for *{', *'.join(sorted(SUFFIXES))})")
     return paths
 
 
 def printable(name: str) -> str:
-    """Returns a file's name as Unicode; the bytes that are none stay recognisable, but the file will not be found."""
+    """Return a file's name as valid Unicode; a name with other bytes stays recognizable, but cannot be opened."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def read_column(table: Path, path_column: str, image_column: str | None) -> list[str | None]:
-    """Reads the names of the pictures."""
+    """Read the names of the images."""
     if table.suffix.lower() == ".csv":
         convert = pc.ConvertOptions(include_columns=[path_column], column_types={path_column: pa.string()})
         column = pc.read_csv(table, convert_options=convert)[path_column]
@@ -96,22 +99,22 @@ def read_column(table: Path, path_column: str, image_column: str | None) -> list
 
 
 def check_type(table: Path, schema: pa.Schema, column: str, types: Sequence[pa.DataType]) -> None:
-    """Checks that a table has a column of one of these types.
+    """Check that a table has a column of one of these types.
 
     Raises:
-        DatasetError: it has not.
+        DatasetError: it has no such column.
     """
     if column not in schema.names:
-        raise DatasetError(f"{table} has no column {column!r} (columns are {', '.join(schema.names)})")
-    if (found := schema.field(column).type) not in types:
-        raise DatasetError(f"{table}: column {column!r} must be of type {types[0]}, not {found}")
+        raise DatasetError(f"{table} has no column {column!r}; its columns are {', '.join(schema.names)}")
+    if (actual := schema.field(column).type) not in types:
+        raise DatasetError(f"{table}: column {column!r} must be of type {types[0]}, got {actual}")
 
 
 def checked_names(table: Path, column: str, paths: Sequence[str | None], *, unique: bool) -> list[str]:
-    """Returns what names the pictures, each name once.
+    """Return the images' names, each once.
 
     Raises:
-        DatasetError: there is none, one is missing, or two are the same where they must not be.
+        DatasetError: there are none, one is missing, or two are equal although names must be unique.
     """
     if not paths:
         raise DatasetError(f"{table} has no rows")
@@ -120,7 +123,7 @@ def checked_names(table: Path, column: str, paths: Sequence[str | None], *, uniq
         raise DatasetError(f"{table}: column {column!r} is empty in {missing:,} of {len(paths):,} rows")
     name, count = counted.most_common(1)[0]
     if unique and count > 1:
-        raise DatasetError(f"{table}: column {column!r} names {count:,} pictures {name!r}; names must differ")
+        raise DatasetError(f"{table}: column {column!r} has {count:,} images named {name!r}; names must be unique")
     return list(counted)
 
 
@@ -128,36 +131,36 @@ def checked_names(table: Path, column: str, paths: Sequence[str | None], *, uniq
 
 
 @contextmanager
-def exclusive(output: Path, made_by: dict[str, Any]) -> Iterator[str]:
-    """Holds an output folder for one run, and sees that all of it is made in the same way; yields the run's name.
+def exclusive(output: Path, provenance: dict[str, Any]) -> Iterator[str]:
+    """Lock an output folder for one run; yield the run's name.
 
     Args:
-        output: the folder; made if need be.
-        made_by: what the rows depend on, besides the pictures.
+        output: the folder; created if it does not exist.
+        provenance: what the rows depend on besides the images.
 
     Raises:
-        DatasetError: another run is at work there, or something else was made there.
+        DatasetError: another run is writing there, or earlier rows have another provenance.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
         lock = (output / LOCK_FILE).open("w")
     except OSError as error:
-        raise DatasetError(f"{output} cannot be written: {error.strerror}") from error
+        raise DatasetError(f"Cannot write to {output}: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DatasetError(f"{output}: another run is writing there") from error
-        check_run(output, made_by)
+            raise DatasetError(f"Another run is writing to {output}") from error
+        check_run(output, provenance)
         run = uuid.uuid4().hex
         own(output, run)
-        for left in output.glob(".part-*"):
-            left.unlink(missing_ok=True)
+        for partial in output.glob(".part-*"):
+            partial.unlink(missing_ok=True)
         yield run
 
 
-def check_run(output: Path, made_by: dict[str, Any]) -> None:
-    """Compares what is in the folder with what is going to be, and notes it down in an empty one.
+def check_run(output: Path, provenance: dict[str, Any]) -> None:
+    """Compare a run's provenance with that of earlier rows; record it in an empty folder.
 
     Raises:
         DatasetError: they differ.
@@ -165,17 +168,17 @@ def check_run(output: Path, made_by: dict[str, Any]) -> None:
     run = output / RUN_FILE
     if not run.exists():
         partial = output / f".{RUN_FILE}"
-        partial.write_text(json.dumps(made_by, indent=1), encoding="utf-8")
+        partial.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
         partial.replace(run)
     before = json.loads(run.read_text(encoding="utf-8"))
-    if changed := [key for key in sorted({*before, *made_by}) if before.get(key) != made_by.get(key)]:
+    if changed := [key for key in sorted({*before, *provenance}) if before.get(key) != provenance.get(key)]:
         raise DatasetError(
-            f"{output} was made with another {' and '.join(changed)} (see {run}); name another folder with --output"
+            f"{output} contains rows from another {' and '.join(changed)} (see {run}); choose another --output"
         )
 
 
 def read_done(output: Path) -> Counter[str]:
-    """Counts the rows of each picture in the output, which should be one."""
+    """Count the rows of each image in the output; each should have one."""
     done: Counter[str] = Counter()
     for part in sorted(output.glob("part-*.parquet")):
         done.update(pq.read_table(part, columns=["path"])["path"].to_pylist())
@@ -183,21 +186,22 @@ def read_done(output: Path) -> Counter[str]:
 
 
 def check_written(output: Path, paths: Sequence[str]) -> None:
-    """Checks that every picture has one row: what a run says of itself, the files must say too.
+    """Check in the files that every image has one row.
 
     Raises:
-        UnfinishedError: one has none, or several.
+        UnfinishedError: an image has no row, or several.
     """
     rows = read_done(output)
-    missing, twice = [path for path in paths if path not in rows], [path for path in paths if rows[path] > 1]
-    if missing or twice:
+    missing, repeated = [path for path in paths if path not in rows], [path for path in paths if rows[path] > 1]
+    if missing or repeated:
         raise UnfinishedError(
-            f"{output}: {len(missing):,} pictures have no row, {len(twice):,} have several: {[*missing, *twice][:3]}"
+            f"{output}: {len(missing):,} images have no row, {len(repeated):,} have several: "
+            f"{[*missing, *repeated][:3]}"
         )
 
 
 def count_errors(output: Path) -> Counter[str]:
-    """Counts the errors in the output by their codes."""
+    """Count the errors in the output by code."""
     codes: Counter[str] = Counter()
     for part in sorted(output.glob("part-*.parquet")):
         errors = pq.read_table(part, columns=["error"])["error"].to_pylist()

@@ -1,12 +1,14 @@
-"""A process that answers pictures with an archive's own code; `dataset_engine.py` starts and feeds it.
+"""A process that explains images with an archive's own code; `worker_process.py` starts and feeds it.
 
-    python explain_worker.py DESCRIPTOR OPTIONS      in the folder of an unpacked archive
+    python worker.py DESCRIPTOR OPTIONS      in the folder of an unpacked archive
 
-It is a process because the limits on what decoding may take hold in a main thread only, and Ray calls its actors on
-another one; and because what ends it, such as a fault in a decoder, ends neither the actor nor the other pictures.
+It is a separate process because the time limits of decoding work in a main thread only, and Ray calls its actors in
+another thread; and because a crash, such as a fault in a decoder, must end neither the actor nor other images.
 
-Over the socket DESCRIPTOR come lists of pictures, each as bytes or as the path of a file, and go lists of rows, one for
-each, in the form of `dataset_actor.SCHEMA` but for the path. When the socket closes, so does this.
+The socket DESCRIPTOR receives lists of images, each as bytes or as a file's path, and sends lists of rows, one for each
+image, in the form of `actor.SCHEMA` without the path. The process ends when the socket is closed.
+
+It runs with archives of any version, so it may use only names of `gradcam` that all versions have.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ from gradcam.options import Options
 from gradcam.pipeline import MAX_FORWARD, Pipeline
 from gradcam.settings import Settings
 
-Row = dict[str, Any]
+OutputRow = dict[str, Any]
 
 
 def load(folder: Path) -> Pipeline:
-    """Loads an unpacked archive as the handler does."""
+    """Load an unpacked archive as the handler does."""
     model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
     config = yaml.safe_load((folder / model["configFile"]).read_text(encoding="utf-8"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,55 +45,55 @@ def load(folder: Path) -> Pipeline:
     return Pipeline.load(folder, model["serializedFile"], settings, device, max_forward)
 
 
-def check(pipeline: Pipeline, asked: Options) -> None:
-    """Tries the options on a picture that nothing is wrong with.
+def check(pipeline: Pipeline, image_options: Options) -> None:
+    """Explain a valid image with the options.
 
     Raises:
-        RequestError: no picture could be answered with them.
+        RequestError: no image can be explained with these options.
     """
-    drawn = io.BytesIO()
-    Image.linear_gradient("L").save(drawn, "PNG")
-    (result,) = results(pipeline, [Request(drawn.getvalue(), asked)])
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, "PNG")
+    (result,) = results(pipeline, [Request(file.getvalue(), image_options)])
     if isinstance(result, RequestError):
         raise result
 
 
-def answer(pipeline: Pipeline, pictures: list[bytes | str], asked: Options) -> list[Row]:
-    """Returns a row for each picture."""
-    requests = [request(pipeline, picture, asked) for picture in pictures]
+def explain(pipeline: Pipeline, images: list[bytes | str], image_options: Options) -> list[OutputRow]:
+    """Return a row for each image."""
+    requests = [request(pipeline, image, image_options) for image in images]
     answers = [
         result
         for start in range(0, len(requests), pipeline.max_forward)
         for result in results(pipeline, requests[start : start + pipeline.max_forward])
     ]
-    # A batch may run out of time through some of its pictures; here there is time for each by itself.
+    # Some images of a batch may use up its time; here, each of the others gets the time limit alone.
     for index, result in enumerate(answers):
         if isinstance(result, TooExpensive):
             (answers[index],) = results(pipeline, [requests[index]])
     return [row(result) for result in answers]
 
 
-def request(pipeline: Pipeline, picture: bytes | str, asked: Options) -> Request | RequestError:
-    """Returns the request for a picture, which is read if need be, but no further than it may be long."""
-    if isinstance(picture, bytes):
-        return Request(picture, asked)
+def request(pipeline: Pipeline, image: bytes | str, image_options: Options) -> Request | RequestError:
+    """Return the request for an image; a file is read only slightly beyond the size limit."""
+    if isinstance(image, bytes):
+        return Request(image, image_options)
     try:
-        with open(picture, "rb") as file:
-            return Request(file.read(pipeline.settings.max_image_bytes + 1), asked)
+        with open(image, "rb") as file:
+            return Request(file.read(pipeline.settings.max_image_bytes + 1), image_options)
     except (OSError, ValueError) as error:
-        return InvalidRequest(f"the file cannot be read: {error}", "unreadable_file")
+        return InvalidRequest(f"Cannot read the file: {error}", "unreadable_file")
 
 
 def results(pipeline: Pipeline, requests: list[Request | RequestError]) -> list[Result | RequestError]:
-    """Takes requests through the pipeline, as the handler does."""
+    """Run requests through the pipeline as the handler does."""
     with torch.inference_mode():
         forward = pipeline.inference(pipeline.preprocess(requests))
     with torch.enable_grad():
         return pipeline.results(pipeline.explain(forward))
 
 
-def row(result: Result | RequestError) -> Row:
-    """Returns the columns of a result; those that it does not have are null."""
+def row(result: Result | RequestError) -> OutputRow:
+    """Return the columns of a result; Parquet stores missing ones as null."""
     if isinstance(result, RequestError):
         return {"error": {"code": result.code, "message": str(result)}}
     return {
@@ -105,13 +107,13 @@ def row(result: Result | RequestError) -> Row:
     }
 
 
-def prediction(entry: Prediction) -> Row:
-    """Returns a member of `predictions`."""
+def prediction(entry: Prediction) -> OutputRow:
+    """Return an element of the column `predictions`."""
     return {"index": entry.index, "label": entry.label, "probability": entry.probability}
 
 
-def explanation(entry: Explanation) -> Row:
-    """Returns a member of `explanations`."""
+def explanation(entry: Explanation) -> OutputRow:
+    """Return an element of the column `explanations`."""
     return {
         **prediction(entry.prediction),
         "evidence": entry.evidence,
@@ -120,28 +122,28 @@ def explanation(entry: Explanation) -> Row:
     }
 
 
-def serve(connection: Connection, given: dict[str, Any]) -> None:
-    """Says that it is ready, or why it cannot be, then answers until the other side is gone."""
+def serve(connection: Connection, parameters: dict[str, Any]) -> None:
+    """Report readiness or an error, then explain images until the connection is closed."""
     try:
-        # Rows have maps, and no pictures.
-        asked = replace(options.read(given), heatmap="grid", overlay="none")
+        # Rows contain heatmaps as numbers, not images.
+        image_options = replace(options.read(parameters), heatmap="grid", overlay="none")
         pipeline = load(Path.cwd())
-        check(pipeline, asked)
-    except Exception as error:  # whatever an archive may have wrong with it; there is somebody to tell
+        check(pipeline, image_options)
+    except Exception as error:  # an archive can be broken in any way; the parent process reports it
         connection.send(f"{type(error).__name__}: {error}")
         return
     connection.send(pipeline.settings.max_batch_seconds)
     while True:
-        connection.send(answer(pipeline, connection.recv(), asked))
+        connection.send(explain(pipeline, connection.recv(), image_options))
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the process."""
-    descriptor, given = arguments
+    """Run the process."""
+    descriptor, parameters = arguments
     try:
-        serve(Connection(int(descriptor)), json.loads(given))
+        serve(Connection(int(descriptor)), json.loads(parameters))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        # Whoever would have removed the folder may have been killed.
+        # The parent process, which removes the folder, may have been killed.
         shutil.rmtree(Path.cwd(), ignore_errors=True)
 
 

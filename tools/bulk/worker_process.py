@@ -1,4 +1,4 @@
-"""A process that answers pictures with an archive's own code, and the next one where it is lost."""
+"""A process that explains images with an archive's own code, and is replaced when it is lost."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# A row of the output, but for the picture's path.
-Row = dict[str, Any]
+# A row of the output, except the image's path.
+OutputRow = dict[str, Any]
 
 START_SECONDS = 300.0
-# Two terms of what a batch may take: a process that is not done then is stuck in something that no signal interrupts.
+# Multiples of the time that a batch may take. A process that takes longer is stuck where no signal interrupts it.
 PATIENCE = 2
 PROGRAM = "worker.py"
 
 
-class EngineError(Exception):
-    """The archive or the options are no good: no picture can be answered."""
+class WorkerError(Exception):
+    """The archive or the options are invalid: no image can be explained."""
 
 
-class EngineLost(Exception):
-    """The process ended, or was ended because it was stuck."""
+class WorkerLost(Exception):
+    """The process ended, or was killed because it was stuck."""
 
 
-class Engine:
-    """The process that answers pictures, and the next one where it is lost."""
+class WorkerProcess:
+    """The process that explains images, and the next one when it is lost."""
 
     def __init__(self, archive: bytes, program: str, options: dict[str, Any]) -> None:
-        """Starts the first one.
+        """Start the first process.
 
         Args:
-            archive: a `.mar`.
-            program: the text of `explain_worker.py`.
-            options: what to ask about every picture.
+            archive: content of a `.mar` file.
+            program: source code of `worker.py`.
+            options: of the request for every image.
 
         Raises:
-            EngineError: it cannot answer any.
+            WorkerError: the process cannot explain any image.
         """
         self._archive, self._program, self._options = archive, program, options
         self._start()
 
-    def answer(self, pictures: Sequence[bytes | str]) -> list[Row]:
-        """Returns a row for each picture, in order; one that the process does not survive gets an error."""
+    def explain(self, images: Sequence[bytes | str]) -> list[OutputRow]:
+        """Return a row for each image, in order; an image that kills the process gets an error."""
         try:
-            return self._ask(pictures)
-        except EngineLost:
-            return [self._answer_alone(picture) for picture in pictures]
+            return self._request(images)
+        except WorkerLost:
+            return [self._explain_alone(image) for image in images]
 
     def close(self) -> None:
-        """Ends the process."""
+        """Kill the process and remove its folder."""
         self._connection.close()
         self._process.kill()
         self._process.wait()
@@ -64,14 +64,15 @@ class Engine:
 
     @property
     def pid(self) -> int:
-        """Of the process that answers now."""
+        """The ID of the current process."""
         return self._process.pid
 
-    def _answer_alone(self, picture: bytes | str) -> Row:
+    def _explain_alone(self, image: bytes | str) -> OutputRow:
         try:
-            (row,) = self._ask([picture])
-        except EngineLost as error:
-            return {"error": {"code": "process_lost", "message": f"the picture was alone in a process: {error}"}}
+            (row,) = self._request([image])
+        except WorkerLost as error:
+            message = f"The process was lost while it explained only this image: {error}"
+            return {"error": {"code": "process_lost", "message": message}}
         return row
 
     def _start(self) -> None:
@@ -80,52 +81,52 @@ class Engine:
         with zipfile.ZipFile(io.BytesIO(self._archive)) as archive:
             archive.extractall(folder)
         (folder / PROGRAM).write_text(self._program, encoding="utf-8")
-        self._connection, theirs = Pipe()
-        with theirs:
+        self._connection, child_connection = Pipe()
+        with child_connection:
             self._process = subprocess.Popen(
-                [sys.executable, PROGRAM, str(theirs.fileno()), json.dumps(self._options)],
+                [sys.executable, PROGRAM, str(child_connection.fileno()), json.dumps(self._options)],
                 cwd=folder,
-                # The archive's code, whichever is installed.
+                # Import the archive's code, even if another version is installed.
                 env={**os.environ, "PYTHONPATH": str(folder)},
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_connection.fileno()],
             )
         try:
-            said = self._receive(START_SECONDS)
-        except EngineLost as error:
+            reply = self._receive(START_SECONDS)
+        except WorkerLost as error:
             self.close()
-            raise EngineError(f"the archive could not be loaded: {error}") from error
-        if isinstance(said, str):
+            raise WorkerError(f"Cannot load the archive: {error}") from error
+        if isinstance(reply, str):
             self.close()
-            raise EngineError(said)
-        self._seconds = said
+            raise WorkerError(reply)
+        self._seconds = reply
 
-    def _ask(self, pictures: Sequence[bytes | str]) -> list[Row]:
-        """Has the process answer.
+    def _request(self, images: Sequence[bytes | str]) -> list[OutputRow]:
+        """Send images to the process and return its rows.
 
         Raises:
-            EngineLost: it did not; another one is there now.
+            WorkerLost: the process did not answer; another one has been started.
         """
         try:
-            # Together they may run out of time, and are then done one by one.
-            rows: list[Row] = self._receive(PATIENCE * self._seconds * (1 + len(pictures)), pictures)
-        except EngineLost:
+            # If the images exceed the time limit together, the process explains each of them alone.
+            rows: list[OutputRow] = self._receive(PATIENCE * self._seconds * (1 + len(images)), images)
+        except WorkerLost:
             self.close()
             self._start()
             raise
         return rows
 
-    def _receive(self, seconds: float, pictures: Sequence[bytes | str] | None = None) -> Any:
-        """Returns what the process says, to these pictures where they are given.
+    def _receive(self, seconds: float, images: Sequence[bytes | str] | None = None) -> Any:
+        """Return the process's next message, after sending it images if there are any.
 
         Raises:
-            EngineLost: it ended, or said nothing in this time.
+            WorkerLost: the process ended, or sent nothing within this time.
         """
         try:
-            if pictures is not None:
-                self._connection.send(list(pictures))
+            if images is not None:
+                self._connection.send(list(images))
             if self._connection.poll(seconds):
                 return self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            raise EngineLost(f"it ended with {self._process.wait()}") from error
-        raise EngineLost(f"it was not done in {seconds:g} s")
+            raise WorkerLost(f"exit status {self._process.wait()}") from error
+        raise WorkerLost(f"no answer within {seconds:g} s")

@@ -1,4 +1,4 @@
-"""Clients that no HTTP library imitates: slow ones, and ones that go away."""
+"""Clients that no HTTP library imitates: slow ones, and ones that disconnect."""
 
 from __future__ import annotations
 
@@ -11,65 +11,71 @@ from http.client import HTTPException, HTTPResponse
 from itertools import cycle
 from urllib.parse import urlsplit
 
-from tools.load.traffic import ANSWER_SECONDS, BROKEN, Answer, Outcome, Question, judged
+from tools.load.checking import RecordedAnswer
+from tools.load.connection import ANSWER_SECONDS, BROKEN, Exchange
+from tools.load.request import TestRequest
+from tools.load.traffic import Outcome, judge
 
 BYTE_SECONDS = 0.05
-GO_SECONDS = 0.2
-# The connection is reset when its socket is closed, rather than ended in good order.
+DISCONNECT_SECONDS = 0.2
+# Reset the connection when its socket is closed, instead of closing it in an orderly way.
 RESET = struct.pack("ii", 1, 0)
 
 
-def message(url: str, asked: Question) -> bytes:
-    """Returns a request as it goes over the wire."""
+def http_message(url: str, request: TestRequest) -> bytes:
+    """Return the bytes of a request on the wire."""
     parts = urlsplit(url)
-    headers = {"Host": parts.netloc, "Content-Length": str(len(asked.body)), **asked.headers}
+    headers = {"Host": parts.netloc, "Content-Length": str(len(request.body)), **request.headers}
     lines = [f"POST {parts.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + asked.body
+    return "\r\n".join([*lines, "", ""]).encode() + request.body
 
 
-def connection(url: str) -> socket.socket:
-    """Opens a connection to the server of a URL."""
+def connect(url: str) -> socket.socket:
+    """Open a connection to the server of a URL."""
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=ANSWER_SECONDS)
 
 
-def send_slowly(url: str, questions: Sequence[Question], answers: Sequence[Answer], seconds: float) -> list[Outcome]:
-    """Sends requests at the same time, byte by byte for some seconds and then the rest, and waits for the answers."""
+def send_slowly(
+    url: str, requests: Sequence[TestRequest], baseline: Sequence[RecordedAnswer], seconds: float
+) -> list[Outcome]:
+    """Send requests concurrently, byte by byte for some seconds, then the rest; wait for all responses."""
     sent = time.monotonic()
     with ExitStack() as stack:
-        open_ones = [stack.enter_context(connection(url)) for _ in questions]
-        messages = [message(url, asked) for asked in questions]
-        slow = round(seconds / BYTE_SECONDS)
-        for position in range(slow):
+        sockets = [stack.enter_context(connect(url)) for _ in requests]
+        messages = [http_message(url, request) for request in requests]
+        slow_bytes = round(seconds / BYTE_SECONDS)
+        for position in range(slow_bytes):
             time.sleep(BYTE_SECONDS)
-            for one, whole in zip(open_ones, messages, strict=True):
-                one.sendall(whole[position : position + 1])
-        for one, whole in zip(open_ones, messages, strict=True):
-            one.sendall(whole[slow:])
-        return [receive(one, sent, answer) for one, answer in zip(open_ones, answers, strict=True)]
+            for client, message in zip(sockets, messages, strict=True):
+                client.sendall(message[position : position + 1])
+        for client, message in zip(sockets, messages, strict=True):
+            client.sendall(message[slow_bytes:])
+        return [receive(client, sent, expected) for client, expected in zip(sockets, baseline, strict=True)]
 
 
-def receive(one: socket.socket, sent: float, answer: Answer) -> Outcome:
-    """Reads the answer and returns what it is."""
+def receive(client: socket.socket, sent: float, expected: RecordedAnswer) -> Outcome:
+    """Read a response and return how the request ended."""
     try:
-        with HTTPResponse(one) as response:
+        with HTTPResponse(client) as response:
             response.begin()
-            return judged(sent, response.status, response.read().decode(), answer)
+            body = response.read()
     except (HTTPException, OSError):
         return Outcome(sent, time.monotonic(), BROKEN, good=False)
+    return judge(Exchange(sent, time.monotonic(), response.status, body), expected)
 
 
-def go_away(url: str, questions: Sequence[Question], seconds: float) -> int:
-    """Sends half of a request, or all of it, and closes the connection, over and over; returns how often."""
+def disconnect_repeatedly(url: str, requests: Sequence[TestRequest], seconds: float) -> int:
+    """Send half or all of a request and disconnect, over and over; return how often."""
     end, count = time.monotonic() + seconds, 0
-    for asked in cycle(questions):
+    for request in cycle(requests):
         if time.monotonic() > end:
             break
-        whole = message(url, asked)
-        with connection(url) as one:
-            one.sendall(whole if count % 2 else whole[: len(whole) // 2])
+        message = http_message(url, request)
+        with connect(url) as client:
+            client.sendall(message if count % 2 else message[: len(message) // 2])
             if count % 4 < 2:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         count += 1
-        time.sleep(GO_SECONDS)
+        time.sleep(DISCONNECT_SECONDS)
     return count

@@ -1,4 +1,4 @@
-"""What a load test does and what came of it, as the two processes of `load_test.py` tell each other."""
+"""The plan and the result of a load test, which its two processes exchange as JSON."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Known:
-    """A picture, and what the server said about it when it had nothing else to do."""
+class RecordedImage:
+    """An image, and the server's answer about it while it was idle, in one of the protocols."""
 
     path: str
-    door: str
+    protocol: str
     answer: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who asks what, and for how long.
+    """What the users send, and for how long.
 
     Attributes:
         url: the server's root.
-        doors: their weights in the mix, by name; `options` likewise.
+        model: its name.
+        headers: of every request.
+        images: to send.
+        protocols: their weights in the mix, by name.
+        options: the weights of the option sets, by name.
+        users: how many send requests at once.
+        seconds: how long they do.
         answer_seconds: how long a user waits for an answer.
-        report: where the HTML goes.
+        report: where the HTML report is written.
     """
 
     url: str
     model: str
     headers: Mapping[str, str]
-    pictures: tuple[Known, ...]
-    doors: Mapping[str, int]
+    images: tuple[RecordedImage, ...]
+    protocols: Mapping[str, int]
     options: Mapping[str, int]
     users: int
     seconds: float
@@ -40,8 +46,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Row:
-    """Some of the requests; times are in milliseconds, of answers and errors alike."""
+class RequestStatistics:
+    """Statistics of a group of requests; times are in milliseconds and include failed requests."""
 
     name: str
     requests: int
@@ -54,13 +60,13 @@ class Row:
 
     @property
     def error_rate(self) -> float:
-        """Errors a request."""
+        """The share of failed requests."""
         return self.errors / self.requests if self.requests else 1.0
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What went wrong with some requests."""
+    """An error message and how many requests of a group got it."""
 
     name: str
     message: str
@@ -68,35 +74,35 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of it.
+class LoadResult:
+    """The result of a load test.
 
     Attributes:
-        total: all requests.
-        doors: those of each door.
-        options: those of each kind of question.
+        total: statistics of all requests.
+        protocols: of each protocol.
+        options: of each option set.
         problems: what the errors were.
-        failures: what went wrong in the load test itself; its figures are worth nothing then.
+        failures: what went wrong in the load test itself; its statistics are invalid then.
     """
 
-    total: Row
-    doors: tuple[Row, ...]
-    options: tuple[Row, ...]
+    total: RequestStatistics
+    protocols: tuple[RequestStatistics, ...]
+    options: tuple[RequestStatistics, ...]
     problems: tuple[Problem, ...]
     failures: tuple[str, ...]
 
 
-def plan_of(given: Mapping[str, Any]) -> Plan:
-    """Returns the plan that was written as JSON."""
-    return Plan(**{**given, "pictures": tuple(Known(**known) for known in given["pictures"])})
+def load_plan(document: Mapping[str, Any]) -> Plan:
+    """Return the plan of a JSON document."""
+    return Plan(**{**document, "images": tuple(RecordedImage(**image) for image in document["images"])})
 
 
-def outcome_of(given: Mapping[str, Any]) -> Outcome:
-    """Returns the outcome that was written as JSON."""
-    return Outcome(
-        total=Row(**given["total"]),
-        doors=tuple(Row(**row) for row in given["doors"]),
-        options=tuple(Row(**row) for row in given["options"]),
-        problems=tuple(Problem(**problem) for problem in given["problems"]),
-        failures=tuple(given["failures"]),
+def load_result(document: Mapping[str, Any]) -> LoadResult:
+    """Return the result of a JSON document."""
+    return LoadResult(
+        total=RequestStatistics(**document["total"]),
+        protocols=tuple(RequestStatistics(**group) for group in document["protocols"]),
+        options=tuple(RequestStatistics(**group) for group in document["options"]),
+        problems=tuple(Problem(**problem) for problem in document["problems"]),
+        failures=tuple(document["failures"]),
     )

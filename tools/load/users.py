@@ -1,6 +1,6 @@
-"""The users of a load test, by Locust: reads a `Plan` from standard input and writes the `Outcome` to standard output.
+"""The users of a load test, by Locust: read a `Plan` from standard input, write the `LoadResult` to standard output.
 
-A process of its own: Locust replaces the sockets and threads of the whole process, before anything else is imported.
+This is its own process because Locust replaces sockets and threads of the whole process before other imports.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from locust.html import get_html_report
 from locust.runners import LocalRunner
 from locust.stats import RequestStats, StatsEntry, stats_history
 
-from tools.load.plan import Known, Outcome, Plan, Problem, Row, plan_of
-from tools.load.protocols import DOORS, OPTIONS, Malformed, Seen, Wanted, wrong
-from tools.load.traffic import torchserve_error
+from tools.load.answer import MalformedAnswer, ParsedAnswer, torchserve_error
+from tools.load.checking import Expectation, mismatches
+from tools.load.option_sets import OPTION_SETS
+from tools.load.plan import LoadResult, Plan, Problem, RecordedImage, RequestStatistics, load_plan
+from tools.load.protocols import PROTOCOLS
 
-LONGEST_MESSAGE = 200
-SPARE_SECONDS = 5.0  # for the last answers, over what a user waits
+MAX_MESSAGE_CHARACTERS = 200
+SPARE_SECONDS = 5.0  # for the last answers, in addition to a user's timeout
 
 
 class User(locust.FastHttpUser):
-    """Asks one question after the other, without a pause."""
+    """Send one request after another, without a pause."""
 
     plan: ClassVar[Plan]
-    pictures: ClassVar[list[tuple[bytes, Seen]]]
+    images: ClassVar[list[tuple[bytes, ParsedAnswer]]]
     mix: ClassVar[Iterator[tuple[str, str]]]
     sent: ClassVar[int] = 0
 
@@ -44,78 +46,81 @@ class User(locust.FastHttpUser):
 
     @classmethod
     def prepare(cls, plan: Plan) -> None:
-        """Gives all users their plan."""
+        """Set the plan of all users."""
         cls.plan = plan
         cls.host = plan.url.rstrip("/")
         cls.network_timeout = cls.connection_timeout = plan.answer_seconds
-        cls.pictures = [(Path(known.path).read_bytes(), recall(known)) for known in plan.pictures]
+        cls.images = [(Path(image.path).read_bytes(), reference(image)) for image in plan.images]
         cls.mix = cycle(shuffled(plan))
 
     @locust.task
-    def ask(self) -> None:
-        """Sends the next question of the mix, and judges the answer."""
-        door, option = next(self.mix)
-        picture, known = random.choice(self.pictures)
-        wanted = OPTIONS[option](known)
-        question = DOORS[door].ask(picture, wanted.options)
+    def send(self) -> None:
+        """Send the next request of the mix, and check the answer."""
+        protocol, option_set = next(self.mix)
+        image, recorded = random.choice(self.images)
+        expectation = OPTION_SETS[option_set](recorded)
+        request = PROTOCOLS[protocol].request(image, expectation.options)
         type(self).sent += 1
         with self.client.post(
-            DOORS[door].path(self.plan.model),
-            data=question.body,
-            headers={**self.plan.headers, **question.headers},
-            name=name_of(door, option),
+            PROTOCOLS[protocol].path(self.plan.model),
+            data=request.body,
+            headers={**self.plan.headers, **request.headers},
+            name=group_name(protocol, option_set),
             catch_response=True,
         ) as response:
             failure = response.request_meta["exception"]
             if failure is not None:
-                response.failure(refusal(response.status_code, response.content, failure))
-            elif flaw := judged(door, response.content, wanted, known):
-                response.failure(f"wrong answer: {flaw}")
+                response.failure(failure_message(response.status_code, response.content, failure))
+            elif mismatch := first_mismatch(protocol, response.content, expectation, recorded):
+                response.failure(f"wrong answer: {mismatch}")
 
 
-def recall(known: Known) -> Seen:
-    """Returns what the server said about a picture."""
-    return DOORS[known.door].read(known.answer.encode())
+def reference(image: RecordedImage) -> ParsedAnswer:
+    """Return the server's answer about an image while it was idle."""
+    return PROTOCOLS[image.protocol].parse(image.answer.encode())
 
 
-def judged(door: str, answer: bytes, wanted: Wanted, known: Seen) -> str | None:
-    """Returns what is wrong with an answer, or None."""
+def first_mismatch(protocol: str, body: bytes, expectation: Expectation, recorded: ParsedAnswer) -> str | None:
+    """Return what is wrong with an answer, or None."""
     try:
-        return wrong(DOORS[door].read(answer), wanted, known)
-    except Malformed as error:
+        return next(mismatches(PROTOCOLS[protocol].parse(body), expectation, recorded), None)
+    except MalformedAnswer as error:
         return str(error)
 
 
 def shuffled(plan: Plan) -> list[tuple[str, str]]:
-    """Returns every pair of a door and options, as often as their weights say: short runs have them all, too."""
+    """Return every pair of a protocol and an option set, as often as their weights say, shuffled.
+
+    In this order, even a short run sends all pairs.
+    """
     pairs = [
-        (door, option)
-        for door, of_door in plan.doors.items()
-        for option, of_option in plan.options.items()
-        for _ in range(of_door * of_option)
+        (protocol, option_set)
+        for protocol, protocol_weight in plan.protocols.items()
+        for option_set, option_weight in plan.options.items()
+        for _ in range(protocol_weight * option_weight)
     ]
     return random.Random(0).sample(pairs, len(pairs))
 
 
-def name_of(door: str, option: str) -> str:
-    """Returns what the report calls the requests of a pair."""
-    return f"{door}, {option}"
+def group_name(protocol: str, option_set: str) -> str:
+    """Return the name of a pair's requests in the report."""
+    return f"{protocol}, {option_set}"
 
 
-def refusal(status: int, said: bytes | None, error: Exception) -> str:
-    """Returns why a request has no answer."""
+def failure_message(status: int, body: bytes | None, error: Exception) -> str:
+    """Return why a request failed."""
     if status < HTTPStatus.BAD_REQUEST:
         return f"connection: {error!r}"
-    text = (said or b"").decode(errors="replace")
-    own = torchserve_error(text)
-    return f"{status} {': '.join(own) if own else text}"[:LONGEST_MESSAGE]
+    text = (body or b"").decode(errors="replace")
+    server_error = torchserve_error(text)
+    return f"{status} {': '.join(server_error) if server_error else text}"[:MAX_MESSAGE_CHARACTERS]
 
 
 # ----------------------------------------------------------------------------- run
 
 
-def run(plan: Plan) -> Outcome:
-    """Lets the users ask for as long as the plan says, waits for the last answers, and writes the report."""
+def run(plan: Plan) -> LoadResult:
+    """Run the users for the plan's duration, wait for the last answers, and write the report."""
     User.prepare(plan)
     environment = Environment(
         user_classes=[User], host=User.host, stop_timeout=plan.answer_seconds + SPARE_SECONDS, locustfile=__file__
@@ -126,25 +131,25 @@ def run(plan: Plan) -> Outcome:
     time.sleep(plan.seconds)
     runner.stop()
     Path(plan.report).write_text(get_html_report(environment, show_download_link=False), encoding="utf-8")
-    return outcome(plan, environment.stats, failures(runner))
+    return summarize(plan, environment.stats, failures(runner))
 
 
 def failures(runner: LocalRunner) -> tuple[str, ...]:
-    """Returns what is no error of the server's."""
+    """Return the failures of the load test itself."""
     lost = User.sent - runner.stats.total.num_requests
     raised = [f"{entry['count']} × {entry['msg']}" for entry in runner.exceptions.values()]
     return (*raised, *([f"{lost} requests neither answered nor failed"] if lost else []))
 
 
-def outcome(plan: Plan, stats: RequestStats, failures: tuple[str, ...]) -> Outcome:
-    """Sums up Locust's figures."""
+def summarize(plan: Plan, stats: RequestStats, failures: tuple[str, ...]) -> LoadResult:
+    """Summarize Locust's statistics."""
     seconds = (stats.last_request_timestamp or stats.start_time) - stats.start_time
 
-    def row(name: str, pairs: Iterable[tuple[str, str]]) -> Row:
+    def statistics(name: str, pairs: Iterable[tuple[str, str]]) -> RequestStatistics:
         summed = StatsEntry(stats, name, "")
         for pair in pairs:
-            summed.extend(stats.get(name_of(*pair), "POST"))
-        return Row(
+            summed.extend(stats.get(group_name(*pair), "POST"))
+        return RequestStatistics(
             name=name,
             requests=summed.num_requests,
             errors=summed.num_failures,
@@ -155,19 +160,19 @@ def outcome(plan: Plan, stats: RequestStats, failures: tuple[str, ...]) -> Outco
             slowest=summed.max_response_time,
         )
 
-    pairs = [(door, option) for door in plan.doors for option in plan.options]
-    return Outcome(
-        total=row("all", pairs),
-        doors=tuple(row(door, [pair for pair in pairs if pair[0] == door]) for door in plan.doors),
-        options=tuple(row(option, [pair for pair in pairs if pair[1] == option]) for option in plan.options),
+    pairs = [(protocol, option_set) for protocol in plan.protocols for option_set in plan.options]
+    return LoadResult(
+        total=statistics("all", pairs),
+        protocols=tuple(statistics(name, [pair for pair in pairs if pair[0] == name]) for name in plan.protocols),
+        options=tuple(statistics(name, [pair for pair in pairs if pair[1] == name]) for name in plan.options),
         problems=tuple(Problem(entry.name, str(entry.error), entry.occurrences) for entry in stats.errors.values()),
         failures=failures,
     )
 
 
 def main() -> None:
-    """Runs the plan that comes on standard input."""
-    json.dump(asdict(run(plan_of(json.load(sys.stdin)))), sys.stdout)
+    """Run the plan from standard input."""
+    json.dump(asdict(run(load_plan(json.load(sys.stdin)))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""pytorch-grad-cam in a TorchServe handler, as its documentation uses it, a batch at a time."""
+"""pytorch-grad-cam in a TorchServe handler, one batch at a time, as in its documentation."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ts.torch_handler.image_classifier import ImageClassifier
 
 
 class PytorchGradCam(ImageClassifier):  # type: ignore[misc]
-    """The stock handler with heatmaps, of the picture's size; sent as PNG, for numbers would take longer."""
+    """The stock handler with heatmaps of the image's size, as PNG because numbers would take longer."""
 
     def initialize(self, context: Context) -> None:
-        """Loads the network as the stock handler does."""
+        """Load the network as the stock handler does."""
         super().initialize(context)
         self.cam = GradCAM(self.model, target_layers=[self.model.layer4[-1].conv2])
 
     def inference(self, data: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Hands the pictures on: the library runs the network."""
+        """Return the images: the library runs the network."""
         return data
 
     def postprocess(self, data: Tensor) -> list[dict[str, Any]]:
-        """Explains the batch, and takes the labels from the forward pass that the library has made for it."""
+        """Explain the batch, and take the labels from the library's forward pass."""
         with torch.enable_grad():
             heatmaps = self.cam(input_tensor=data.to(self.device), targets=None)  # (B, H, W)
         labels = super().postprocess(self.cam.outputs.detach())

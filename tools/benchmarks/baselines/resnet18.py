@@ -1,4 +1,4 @@
-"""ResNet-18 as TorchServe's stock handler has it: a file with one class."""
+"""ResNet-18 in the form that TorchServe's stock handler needs: a file with one class."""
 
 from __future__ import annotations
 

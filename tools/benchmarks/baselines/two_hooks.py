@@ -1,4 +1,4 @@
-"""Grad-CAM in a TorchServe handler as it is usually written: two hooks and a full backward pass a picture."""
+"""Grad-CAM in a TorchServe handler as usually written: two hooks, and a full backward pass for each image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class TwoHooks(ImageClassifier):  # type: ignore[misc]
     """The stock handler with heatmaps."""
 
     def initialize(self, context: Context) -> None:
-        """Loads the network as the stock handler does, and hooks its last convolution."""
+        """Load the network as the stock handler does, and register hooks at its last convolution."""
         super().initialize(context)
         layer = self.model.layer4[-1].conv2
         layer.register_forward_hook(self._keep_activations)
         layer.register_full_backward_hook(self._keep_gradients)
 
     def inference(self, data: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Hands the pictures on: the network has to run with gradients."""
+        """Return the images: the network must run with gradients."""
         return data
 
     def postprocess(self, data: Tensor) -> list[dict[str, Any]]:
-        """Classifies and explains a picture after the other."""
+        """Classify and explain one image after another."""
         with torch.enable_grad():
             return [self._explained(image[None].to(self.device)) for image in data]
 
