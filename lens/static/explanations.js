@@ -40,7 +40,7 @@ export async function complete(signal) {
     if (resultOf(view)) continue;
     const label = typeof view.target === "string" ? view.target : (state.description.labels?.[view.target] ?? "");
     showBusy(text("explaining", { label }));
-    const result = await request(view, { targets: targets(view).join(",") }, signal);
+    const result = await requestExplanations(view, { targets: targets(view).join(",") }, signal);
     state.results.push(result);
     view.target = result.response.explanations[0].index;
   }
@@ -48,7 +48,7 @@ export async function complete(signal) {
 }
 
 /** Request explanations with the method and layer of a view. */
-export async function request(view, options, signal) {
+export async function requestExplanations(view, options, signal) {
   const allOptions = { ...options };
   if (view.method) allOptions.method = view.method;
   if (view.layer) allOptions.layer = view.layer;

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as background from "./background.js";
-import { complete, request } from "./explanations.js";
+import { complete, requestExplanations } from "./explanations.js";
 import { connect, selectModel } from "./models.js";
 import { keyOf, state } from "./state.js";
 import { hideError, showBusy, showError } from "./status.js";
@@ -51,7 +51,7 @@ async function examine(signal) {
   showBusy(text("working", { name: image.name }));
   if (!state.model) await connect();
   const decoding = decode(image, signal);
-  const first = await request(state.views[0], { explain: String(explainedCount()) }, signal);
+  const first = await requestExplanations(state.views[0], { explain: String(explainedCount()) }, signal);
   state.results.push(first);
   await decoding;
   if (!image.preview) await decodeOnServer(image, signal);
