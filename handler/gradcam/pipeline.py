@@ -297,7 +297,7 @@ class Pipeline:
             return error
 
     def _seen(self, request: Request) -> PreparedInput:
-        picture = decoding.decode(request.image, self.settings, whole=request.encoding is not None)
+        picture = decoding.decode(request.image, self.settings, full_resolution=request.encoding is not None)
         self._check_overlays(request, picture.width * picture.height)
         view = CropGeometry.of(picture.width, picture.height, self.settings)
         prepared = model_input(picture.image, view, self.settings.decoding)  # (3, H, W)
@@ -446,9 +446,9 @@ class Pipeline:
                 ],
                 method=item.method,
                 layers=item.layers,
-                width=item.seen.view.width,
-                height=item.seen.view.height,
-                region=item.seen.view.region,
+                width=item.seen.geometry.width,
+                height=item.seen.geometry.height,
+                region=item.seen.geometry.region,
             )
         except RequestError as error:
             return error
@@ -463,9 +463,9 @@ class Pipeline:
         needed = first or item.request.accept is None
         if needed and item.seen.image is not None and item.request.encoding is not None:
             options, picture = item.request.options, np.asarray(item.seen.image)  # (H, W, 3)
-            blended = overlay.draw(heatmap, picture, item.seen.view.region, options.colormap, options.alpha)
+            blended = overlay.draw(heatmap, picture, item.seen.geometry.region, options.colormap, options.alpha)
             drawn = overlay.encode(blended, item.request.encoding)
-        return Explanation(prediction, heatmap, _peak(heatmap, item.seen.view.region), drawn)
+        return Explanation(prediction, heatmap, _peak(heatmap, item.seen.geometry.region), drawn)
 
 
 # ----------------------------------------------------------------------------- rows

@@ -181,7 +181,7 @@ WRONG_FILES: list[tuple[Callable[[Path], None], str]] = [
     (dict_of_numbers, "no state dict"),
     (empty_dict, "no state dict"),
     (state_of_a_resnet34, "layer1.2."),
-    (state_of_a_squeezenet, "lacks conv1.weight"),
+    (state_of_a_squeezenet, "missing: conv1.weight"),
     (not_a_number, "layer1.0.conv1.weight"),
     (one_tensor_missing, "layer3.0.bn1.bias"),
 ]
@@ -279,8 +279,8 @@ def test_labels_of_another_number_of_classes(rejected: Rejection, own_network: O
         ("number.json", b"7", "list of names"),
         ("numbers.json", b"[1, 2, 3, 4, 5, 6, 7]", "string"),
         ("gap.json", b'{"0": "a", "1": "b", "2": "c", "3": "d", "4": "e", "5": "f", "7": "h"}', "6 is missing"),
-        ("empty.txt", b"", "needs a name"),
-        ("gap.txt", b"a\nb\n\nd\ne\nf\ng\n", "needs a name"),
+        ("empty.txt", b"", "a name for every class"),
+        ("gap.txt", b"a\nb\n\nd\ne\nf\ng\n", "a name for every class"),
         ("latin.txt", "é\nb\nc\nd\ne\nf\ng".encode("latin-1"), "latin.txt"),
     ],
 )
@@ -315,7 +315,7 @@ def test_engine_that_is_not_installed(
 
     message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
 
-    assert message == "build_mar: engine 'openvino' needs the package openvino: pip install openvino"
+    assert message == "build_mar: Engine 'openvino' needs the package openvino: pip install openvino"
 
 
 # ----------------------------------------------------------------------------- places

@@ -182,7 +182,7 @@ def test_a_report_opens_from_disk(report: Lens, tmp_path: Path) -> None:
     assert names(report) == ["chelsea", "coffee", "rocket"]
     titles = report.page.locator(".card .class-name").all_inner_texts()
     assert titles == ["Egyptian cat", "espresso", "drilling platform"]
-    assert "not a picture" in report.page.locator("#errors li").inner_text()
+    assert "not an image" in report.page.locator("#errors li").inner_text()
     assert {url.split(":")[0] for url in report.urls} <= {"file", "data"}
     assert sum(url.startswith("file:") for url in report.urls) == 1
     for number, (name, target) in enumerate({"chelsea": 285, "coffee": 967, "rocket": 540}.items()):

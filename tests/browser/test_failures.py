@@ -35,7 +35,7 @@ def test_a_good_file_after_a_bad_one(lens: Lens, tmp_path: Path) -> None:
     lens.choose(bad)
     title, message = error_on(lens)
     assert title == "This cannot be explained"
-    assert message.startswith("the picture is truncated or corrupt")
+    assert message.startswith("Image is truncated or corrupt")
     assert lens.page.locator("#workbench").is_hidden()
 
     lens.explain(CHELSEA)
@@ -47,7 +47,7 @@ def test_a_file_that_is_not_an_image(lens: Lens, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("<h1>no</h1>")
     lens.drop(file)
-    assert error_on(lens)[1] == "these 11 bytes are not a picture; send JPEG, PNG, WebP, BMP, GIF or TIFF"
+    assert error_on(lens)[1] == "File is not an image (11 bytes); send JPEG, PNG, WebP, BMP, GIF, or TIFF"
 
 
 def test_a_file_beyond_the_limit_is_not_sent(lens: Lens, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ TO_DECODER, TO_PARSER = b"P", b"J"
 
 def check_decoder(data: bytes) -> None:
     """Decode an image; only a `RequestError` is an acceptable failure."""
-    jpeg.plain(data)
+    jpeg.as_baseline(data)
     try:
         image = decode(data, SETTINGS).image
     except RequestError as error:

@@ -1,7 +1,7 @@
-"""What runs the trunk: the network up to the target layer, nearly all of the work, which never sees autograd.
+"""Engines that run the trunk: the network up to the target layer, most of the work, never seen by autograd.
 
-Every engine takes images to the same values at the cut, to the rounding of its arithmetic; the head stays in torch.
-An engine proves itself against the trunk as it was cut before it serves.
+Every engine computes the same values at the split point, up to the rounding of its arithmetic; the head stays in torch.
+Before an engine serves, its results are verified against the trunk as it was split.
 """
 
 from __future__ import annotations
@@ -23,69 +23,72 @@ from gradcam.split.parts import CutActivations, Split, Trunk
 
 logger = logging.getLogger(__name__)
 
-# The least cosine between an engine's activations, and maps, and those of the network as it is.
+# Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk.
 MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
 
 
 class EngineError(RuntimeError):
-    """An engine that cannot run here, or does not give what the network gives; the message says why."""
+    """An engine that cannot run here, or whose results differ from the network's; the message says why."""
 
 
 def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
-    """Returns the split with its trunk on the engine; for `auto`, on the best that can be had.
+    """Return the split with its trunk on the engine; for `auto`, on the fastest one available.
 
     Args:
-        parts: the network as it was cut.
-        engine: what is to run the trunk.
-        precision: that it runs in.
-        images: random ones to prove the engine on, (N, 3, H, W).
+        parts: the network as it was split.
+        engine: runs the trunk.
+        precision: precision of the trunk.
+        images: random images to verify the engine on, (N, 3, H, W).
 
     Raises:
-        EngineError: the engine that is named cannot run the trunk.
+        EngineError: the engine is named explicitly and cannot run the trunk.
     """
     if engine not in ("auto", "eager"):
-        return _proven(parts, engine, precision, images)
+        return _accelerate_and_verify(parts, engine, precision, images)
     candidates: tuple[Engine, ...] = ("openvino", "eager") if engine == "auto" else ("eager",)
     for candidate in candidates:
         try:
-            return _proven(parts, candidate, precision, images)
+            return _accelerate_and_verify(parts, candidate, precision, images)
         except EngineError as error:
-            logger.info("not %s: %s", candidate, error)
-    return replace(parts, trunk=in_precision(parts.trunk, precision))  # as it was cut, which always serves
+            logger.info("engine %r is not used: %s", candidate, error)
+    return replace(parts, trunk=in_precision(parts.trunk, precision))  # the trunk as it was split always works
 
 
-def _proven(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
-    """Returns the split with another engine, which gives nearly the same activations, maps and classes.
+def _accelerate_and_verify(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+    """Return the split on another engine, whose activations and maps are nearly equal to the trunk's.
 
     Raises:
-        EngineError: it does not, or cannot run.
+        EngineError: they differ, or the engine cannot run the trunk.
     """
     try:
         accelerated = replace(parts, trunk=ENGINES[engine](parts.trunk, precision, images), engine=engine)
         with torch.inference_mode():
-            theirs, ours = parts.features(images), accelerated.features(images).float()
+            expected, ours = parts.features(images), accelerated.features(images).float()
     except EngineError:
         raise
-    except Exception as error:  # whatever a converter or compiler runs into
-        raise EngineError(f"engine {engine!r} cannot run this network: {error}") from error
+    except Exception as error:  # converters and compilers may raise anything
+        raise EngineError(f"Engine {engine!r} cannot run this network: {error}") from error
     for name, one, other in (
-        ("activations", ours.activations, theirs.activations),
-        ("maps", _maps(accelerated, ours), _maps(parts, theirs)),
+        ("activations", ours.activations, expected.activations),
+        ("maps", _maps(accelerated, ours), _maps(parts, expected)),
     ):
-        if not (alike := _alike(one, other)) >= MIN_COSINE[precision]:
-            raise EngineError(f"engine {engine!r} gives other {name} than the network: cosine {alike:.5f}")
+        if not (cosine := _min_cosine(one, other)) >= MIN_COSINE[precision]:
+            raise EngineError(
+                f"Engine {engine!r} computes other {name} than the network: cosine must be at least "
+                f"{MIN_COSINE[precision]}, got {cosine:.5f}"
+            )
     return accelerated
 
 
-def _alike(ours: Tensor, theirs: Tensor) -> float:
-    """Returns the least cosine between the rows of two tensors (N, …); 1 for rows that are the same, even all 0."""
-    cosines = functional.cosine_similarity(ours.flatten(1), theirs.flatten(1))  # (N, …) → (N,)
-    same = (ours == theirs).flatten(1).all(dim=1)  # (N, …) → (N,)
-    return float(cosines.masked_fill(same, 1).min())
+def _min_cosine(ours: Tensor, expected: Tensor) -> float:
+    """Return the minimum cosine between rows of two tensors (N, …); 1 for equal rows, even if all zero."""
+    cosines = functional.cosine_similarity(ours.flatten(1), expected.flatten(1))  # (N, …) → (N,)
+    is_equal = (ours == expected).flatten(1).all(dim=1)  # (N, …) → (N,)
+    return float(cosines.masked_fill(is_equal, 1).min())
 
 
 def _maps(parts: Split, features: CutActivations) -> Tensor:
-    """Returns a Grad-CAM map (N, h, w) of each image's predicted class, before its ReLU, which might leave nothing."""
+    """Return a Grad-CAM map (N, h, w) for each image's predicted class, without ReLU, which might leave all zeros."""
     rows = features.rows(torch.arange(len(features.activations), device=features.activations.device))
     with torch.enable_grad():
         gradients = parts.gradients(rows, lambda logits: logits.amax(dim=1))
@@ -96,45 +99,45 @@ def _maps(parts: Split, features: CutActivations) -> Tensor:
 
 
 def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
-    """Has oneDNN do convolutions with what follows them, in float32 on a CPU."""
+    """Fuse convolutions with the operations after them in oneDNN, in float32 on a CPU; otherwise change nothing."""
     if isinstance(trunk, fx.GraphModule) and images.device.type == "cpu" and precision == "float32":
         return onednn.pack(trunk, images)
     return in_precision(trunk, precision)
 
 
 def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
-    """Compiles with torch.compile, for batches of any size; takes a minute or more, and a C++ compiler on a CPU.
+    """Compile with torch.compile for batches of any size.
 
-    On a GPU each size of a batch is recorded as a CUDA graph when it comes the second time, so that from then on its
-    kernels start at once.
+    Compilation takes a minute or more, and needs a C++ compiler on a CPU. On a GPU, the second batch of each size
+    records a CUDA graph; later batches of that size avoid the cost of launching kernels one by one.
     """
     if images.device.type == "cpu":
         return torch.compile(in_precision(trunk, precision), dynamic=True)
     recorded = torch.compile(in_precision(trunk, precision), dynamic=True, mode="reduce-overhead")
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
-        # A graph writes to the same memory each time.
+        # Cloned, because a CUDA graph writes to the same memory each time.
         return tuple(output.clone() for output in recorded(images))
 
     return run
 
 
 def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
-    """Converts to OpenVINO, on as many threads as torch has."""
+    """Convert to OpenVINO, with as many threads as torch uses."""
     if importlib.util.find_spec("openvino") is None:
-        raise EngineError("engine 'openvino' needs the package openvino: pip install openvino")
+        raise EngineError("Engine 'openvino' needs the package openvino: pip install openvino")
     if images.device.type != "cpu":
-        raise EngineError("engine 'openvino' runs on CPUs")
+        raise EngineError(f"Engine 'openvino' runs on CPUs only, got device {images.device.type!r}")
     import openvino  # noqa: PLC0415  an optional package, which takes seconds to load
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's tracing, which OpenVINO uses
+        warnings.simplefilter("ignore")  # torch's tracer, which OpenVINO uses, warns about many networks
         model = openvino.convert_model(trunk, example_input=images, input=[-1, *images.shape[1:]])
     hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
     config = {
         "INFERENCE_PRECISION_HINT": hints[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        # Each worker would pin its threads to the first cores, the same for all.
+        # With pinning, every worker would pin its threads to the same first cores.
         "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(model, "CPU", config)
@@ -147,7 +150,7 @@ def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
 
 
 def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
-    """Returns the trunk in another precision, which torch chooses operation by operation (autocast)."""
+    """Return the trunk in another precision, which torch chooses for each operation (autocast)."""
     if precision == "float32":
         return trunk
 

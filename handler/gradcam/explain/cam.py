@@ -1,19 +1,23 @@
-"""Activations and gradients to class activation maps, one small function a method.
+"""Formulas of the methods: activations and gradients to class activation maps, one small function each.
 
 A are the activations of the target layer and G the gradients of a class's score with respect to them, both
 (N, C, h, w); Σ_c sums over channels, Σ over positions. Every function returns maps (N, h, w) before the ReLU;
-`normalize` makes them what the client gets.
+`normalize` applies the ReLU and scales them to [0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+# Finer-CAM contrasts a class with this many similar ones.
+SIMILAR_CLASSES = 3
+# Lower bound of denominators.
+SMALLEST = 1e-9
 
 # ----------------------------------------------------------------------------- maps
 
@@ -23,18 +27,18 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Selvaraju et al. 2017, arXiv 1610.02391, eq. 1 and 2.
     """
-    return _weighted(activations, gradients.mean(dim=(2, 3)))
+    return _weighted_sum(activations, gradients.mean(dim=(2, 3)))  # weights (N, C)
 
 
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM++: Σ_c w·A with w = Σ a·relu(G), a = G² / (2G² + ΣA·G³), 0 where G is 0.
 
-    Chattopadhay et al. 2018, arXiv 1710.11063, eq. 7 and 19. Here a is divided by G², so that no small constant is
-    needed against a division by zero, and small gradients keep their weight.
+    Chattopadhay et al. 2018, arXiv 1710.11063, eq. 7 and 19. The fraction a is reduced by G², which avoids a division
+    by zero without a small constant, so small gradients keep their weight.
     """
     denominator = 2 + activations.sum(dim=(2, 3), keepdim=True) * gradients  # (N, C, h, w)
-    weights = _ratio(gradients.relu(), denominator).sum(dim=(2, 3))  # (N, C)
-    return _weighted(activations, weights)
+    weights = _ratio(gradients.relu(), denominator).sum(dim=(2, 3))  # (N, C, h, w) → (N, C)
+    return _weighted_sum(activations, weights)
 
 
 def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -43,7 +47,7 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     Fu et al. 2020, arXiv 2008.02312.
     """
     weights = _ratio((gradients * activations).sum(dim=(2, 3)), activations.sum(dim=(2, 3)))  # (N, C)
-    return _weighted(activations, weights)
+    return _weighted_sum(activations, weights)
 
 
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -51,7 +55,7 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Draelos and Carin 2020, arXiv 2011.08891.
     """
-    return (gradients * activations).sum(dim=1)
+    return (gradients * activations).sum(dim=1)  # (N, C, h, w) → (N, h, w)
 
 
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Jiang et al. 2021, IEEE Transactions on Image Processing 30.
     """
-    return (gradients.relu() * activations).sum(dim=1)
+    return (gradients.relu() * activations).sum(dim=1)  # (N, C, h, w) → (N, h, w)
 
 
 def eigencam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -73,13 +77,13 @@ def eigencam(activations: Tensor, gradients: Tensor) -> Tensor:
 def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """EigenGrad-CAM: the projection of G·A on its first principal component.
 
-    Eigen-CAM made class-specific; known from the package pytorch-grad-cam.
+    A class-specific Eigen-CAM, introduced by the package pytorch-grad-cam.
     """
     return _first_component(gradients * activations)
 
 
 def counterfactual(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Grad-CAM with -G: what speaks against the class.
+    """Counterfactual: Grad-CAM with -G, the evidence against the class.
 
     Selvaraju et al. 2017, arXiv 1610.02391, section on counterfactual explanations.
     """
@@ -93,39 +97,39 @@ def ablationcam(activations: Tensor, scores: Tensor, ablated: Tensor) -> Tensor:
 
     Args:
         activations: (N, C, h, w).
-        scores: the class's score s, (N,).
-        ablated: the score s_c without channel c, (N, C).
+        scores: score s of each row's class, (N,).
+        ablated: the same with channel c set to 0, s_c, (N, C).
     """
-    return _weighted(activations, _ratio(scores[:, None] - ablated, scores[:, None]))
+    return _weighted_sum(activations, _ratio(scores[:, None] - ablated, scores[:, None]))
 
 
 def scorecam(activations: Tensor, masked: Tensor) -> Tensor:
-    """Score-CAM: Σ_c w·A with w the softmax over channels of `masked`.
+    """Score-CAM: Σ_c w·A, where w is the softmax of `masked` over channels.
 
-    Wang et al. 2020, arXiv 1910.01279; the score of the baseline cancels in the softmax.
+    Wang et al. 2020, arXiv 1910.01279; the score of the baseline image cancels in the softmax.
 
     Args:
         activations: (N, C, h, w).
-        masked: the class's score on the image masked by channel c, (N, C).
+        masked: score of each row's class on the image masked by channel c, (N, C).
     """
-    return _weighted(activations, masked.softmax(dim=1))
+    return _weighted_sum(activations, masked.softmax(dim=1))
 
 
-def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
-    """Returns Σ_c w·A for weights (N, C)."""
+def _weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
+    """Return Σ_c w·A, (N, h, w), for weights (N, C)."""
     return torch.einsum("nc,nchw->nhw", weights, activations)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Returns numerator / denominator, and 0 where the denominator is 0."""
+    """Return numerator / denominator, and 0 where the denominator is 0."""
     zero = denominator == 0
     return (numerator / denominator.masked_fill(zero, 1)).masked_fill(zero, 0)
 
 
 def _first_component(values: Tensor) -> Tensor:
-    """Returns the projection (N, h, w) of the positions of (N, C, h, w) on their first principal component.
+    """Return the projection (N, h, w) of the positions of (N, C, h, w) on their first principal component.
 
-    Its sign is arbitrary; here the position that stands out most is positive.
+    The sign of a principal component is arbitrary; here the position of largest magnitude is positive.
     """
     positions = values.flatten(2).transpose(1, 2)  # (N, C, h, w) → (N, h·w, C)
     centered = positions - positions.mean(dim=1, keepdim=True)
@@ -139,27 +143,23 @@ def _first_component(values: Tensor) -> Tensor:
 
 
 def class_score(logits: Tensor, classes: Tensor) -> Tensor:
-    """Returns each row's logit of its class, (N,), from logits (N, K) and classes (N,)."""
-    return logits.gather(1, classes[:, None])[:, 0]
+    """Return each row's logit of its class, (N,), from logits (N, K) and classes (N,)."""
+    return logits.gather(1, classes[:, None])[:, 0]  # (N, 1) → (N,)
 
 
 def contrast_score(logits: Tensor, classes: Tensor) -> Tensor:
-    """Returns z_n - Σ p_k·z_k / Σ p_k, the class's logit over that of the classes most similar to it.
+    """Return z_n - Σ p_k·z_k / Σ p_k, (N,): the class's logit minus the mean logit of the most similar classes.
 
-    Zhang et al. 2025, Finer-CAM, arXiv 2501.11309, with the weight of the contrast at 1. The similar classes are
-    the `SIMILAR_CLASSES` whose logits are nearest to the class's.
+    Zhang et al. 2025, Finer-CAM, arXiv 2501.11309, with a contrast weight of 1. The similar classes k are those
+    `SIMILAR_CLASSES` whose logits are closest to the class's own, weighted by their probabilities.
     """
     own = class_score(logits, classes)  # (N,)
     distance = (logits - own[:, None]).abs().scatter(1, classes[:, None], torch.inf)  # (N, K)
     count = min(SIMILAR_CLASSES, logits.shape[1] - 1)
     similar = distance.topk(count, dim=1, largest=False).indices  # (N, count)
     weights = logits.softmax(dim=1).gather(1, similar)  # (N, count)
-    mean = (weights * logits.gather(1, similar)).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)
+    mean = (weights * logits.gather(1, similar)).sum(dim=1) / weights.sum(dim=1).clamp_min(SMALLEST)  # (N,)
     return own - mean
-
-
-SIMILAR_CLASSES = 3
-SMALLEST = 1e-9
 
 
 # ----------------------------------------------------------------------------- methods
@@ -167,13 +167,13 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True)
 class GradientMethod:
-    """A method that needs the activations, and the gradients of a score with respect to them."""
+    """A method that needs only the activations and the gradients of a score with respect to them."""
 
     maps: Callable[[Tensor, Tensor], Tensor]
+    """Maps activations and gradients, both (N, C, h, w), to maps (N, h, w)."""
     score: Callable[[Tensor, Tensor], Tensor] = class_score
+    """Maps logits (N, K) and classes (N,) to scores (N,)."""
 
-
-ReplayMethod = Literal["ablationcam", "scorecam"]
 
 GRADIENT_METHODS: dict[str, GradientMethod] = {
     "gradcam": GradientMethod(gradcam),
@@ -191,7 +191,7 @@ METHODS = (*GRADIENT_METHODS, "ablationcam", "scorecam")
 
 
 def normalize(maps: Tensor) -> Tensor:
-    """ReLU, then each map over its own maximum; a map with nothing above 0 stays all 0.
+    """Apply the ReLU, then divide each map by its maximum; a map without positive values becomes all 0.
 
     Args:
         maps: (N, h, w).
@@ -204,14 +204,14 @@ def normalize(maps: Tensor) -> Tensor:
 
 
 def fuse(maps: list[Tensor]) -> Tensor:
-    """Returns the mean of maps of the same pairs, such as those of several layers, normalised.
+    """Return the normalized mean of several maps of the same pairs, such as those of several layers.
 
     Args:
-        maps: normalised maps (N, h, w) each, of any resolutions; all are brought to the finest, bilinearly.
+        maps: normalized maps, (N, h, w) each; resized bilinearly to the highest resolution among them.
 
     Returns:
         (N, h, w) in [0, 1].
     """
     size = max((tuple(part.shape[1:]) for part in maps), key=lambda shape: shape[0] * shape[1])
     resized = [functional.interpolate(part[:, None], size, mode="bilinear")[:, 0] for part in maps]  # (N, h, w) each
-    return normalize(torch.stack(resized).mean(dim=0))
+    return normalize(torch.stack(resized).mean(dim=0))  # (L, N, h, w) → (N, h, w)

@@ -1,4 +1,4 @@
-"""A map laid over the picture it explains."""
+"""Drawing a map over the image that it explains, and encoding the result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ COLORMAPS: dict[str, int] = {
     name.removeprefix("COLORMAP_").lower(): value for name, value in vars(cv2).items() if name.startswith("COLORMAP_")
 }
 
-# Of each encoding the most pixels a side, and OpenCV's parameters. Zlib's fastest level is four times as fast as the
-# default, for a tenth more bytes.
+# Maximum pixels per side of each encoding, and OpenCV's parameters. Zlib's fastest level is four times as fast as the
+# default, for 10 % more bytes.
 LIMITS: dict[Encoding, tuple[int, list[int]]] = {
     "png": (1_000_000, [cv2.IMWRITE_PNG_COMPRESSION, 1]),
     "jpeg": (65_500, [cv2.IMWRITE_JPEG_QUALITY, 95]),
@@ -23,21 +23,21 @@ LIMITS: dict[Encoding, tuple[int, list[int]]] = {
 
 
 def draw(
-    heatmap: NDArray[np.float32], picture: NDArray[np.uint8], region: Region, colormap: str, alpha: float
+    heatmap: NDArray[np.float32], image: NDArray[np.uint8], region: Region, colormap: str, alpha: float
 ) -> NDArray[np.uint8]:
-    """Blends the map over its region of the picture, as the Grad-CAM tutorial does.
+    """Blend the map over its region of the image, as the Grad-CAM tutorial does.
 
     Args:
         heatmap: (h, w) in [0, 1]; resized bilinearly to the region.
-        picture: (H, W, 3), RGB.
-        region: outside of it the picture stays as it is.
+        image: (H, W, 3), RGB; unchanged outside the region.
+        region: the part of the image that the map covers.
         colormap: a name in `COLORMAPS`.
-        alpha: share of the colour in [0, 1]; the picture has the rest.
+        alpha: weight of the map's color in [0, 1]; the image has the remaining weight.
 
     Returns:
         (H, W, 3), BGR, the order that OpenCV encodes.
     """
-    canvas = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    canvas = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     covered = canvas[region.top : region.bottom, region.left : region.right]
     resized = cv2.resize(heatmap, (covered.shape[1], covered.shape[0]))  # (h, w) → (H, W)
     colors = cv2.applyColorMap((255 * resized).astype(np.uint8), COLORMAPS[colormap])  # (H, W) → (H, W, 3)
@@ -45,14 +45,14 @@ def draw(
     return np.asarray(canvas, dtype=np.uint8)
 
 
-def encode(picture: NDArray[np.uint8], encoding: Encoding) -> bytes:
-    """Encodes a BGR picture (H, W, 3).
+def encode(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
+    """Encode a BGR image (H, W, 3).
 
     Raises:
-        InvalidOption: the encoding cannot hold a picture of this size.
+        InvalidOption: the image has more pixels per side than the encoding allows.
     """
-    most, parameters = LIMITS[encoding]
-    if max(picture.shape) > most:
-        raise InvalidOption(f"overlay: {encoding} holds at most {most:,} pixels a side, this picture has more")
-    _, data = cv2.imencode(f".{encoding}", picture, parameters)
+    limit, parameters = LIMITS[encoding]
+    if max(image.shape) > limit:
+        raise InvalidOption(f"{encoding} overlay must have at most {limit:,} pixels per side, got {max(image.shape):,}")
+    _, data = cv2.imencode(f".{encoding}", image, parameters)
     return bytes(data)

@@ -1,4 +1,4 @@
-"""Bytes to image, within limits of time and memory."""
+"""Bytes to an RGB image, within limits of bytes, pixels, time, and memory."""
 
 from __future__ import annotations
 
@@ -15,126 +15,129 @@ from torch import Tensor
 
 from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnsupportedImage
 from gradcam.images import jpeg
-from gradcam.images.formats import FORMATS, JPEG, SUPPORTED, not_an_image
+from gradcam.images.formats import FORMATS, JPEG, SUPPORTED, unidentified_error
 from gradcam.images.geometry import CropGeometry
 from gradcam.images.limits import check_pixels, check_scans, check_segments, memory_limit, time_limit
-from gradcam.images.orientation import TENSOR_TRANSPOSES, oriented_size, transpose_of
+from gradcam.images.orientation import TENSOR_TRANSPOSES, exif_transpose, oriented_size
 from gradcam.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Pillow's own limit: it refuses a picture of more than twice as many pixels, in places where it would have taken the
-# memory before anybody could look at the size.
+# Pillow raises DecompressionBombError above this multiple of `Image.MAX_IMAGE_PIXELS`, also in places where it would
+# allocate the memory before its caller could see the size.
 BOMB_FACTOR = 2
 
-# Decoded at a half, a quarter or an eighth, a picture still has so many times the pixels a side that the network sees:
-# fewer would be a resize of another kind.
-REDUCED = 2
+# An image that is decoded at a reduced scale (1/2, 1/4, or 1/8) keeps at least this many times the pixels per side
+# that the network sees. Fewer would make the result differ visibly from a resize of the full image.
+DRAFT_OVERSAMPLING = 2
 
-BLACK_IS_ZERO = 1  # of TIFF's photometric interpretations
+BLACK_IS_ZERO = 1  # value of TIFF's PhotometricInterpretation
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded picture, turned as its EXIF orientation says."""
+    """A decoded image with its EXIF orientation applied."""
 
     image: Image.Image
-    """RGB; smaller than the picture as sent where it was decoded at a reduced scale."""
+    """RGB; smaller than `width` × `height` if it was decoded at a reduced scale."""
     width: int
-    """Of the picture as sent, in pixels."""
+    """Full width of the oriented image, in pixels."""
     height: int
-
-
-def decode(data: bytes, settings: Settings, *, whole: bool = True) -> DecodedImage:
-    """Decodes a picture to RGB, turned as its EXIF orientation says.
-
-    With `decoding: fast` a JPEG that need not be `whole` is decoded at a scale that still has twice the pixels a side
-    that the network sees.
-
-    Of an animation or a document the first frame or page is taken. Transparency is dropped, 16 bits a channel
-    become the upper 8.
-
-    Raises:
-        TooLarge: more bytes or pixels than the settings allow, read from the header before decoding; or it takes
-            more memory than so many pixels need.
-        TooExpensive: it takes longer than the settings allow.
-        UnsupportedImage: a picture of another kind.
-        UndecodableImage: not a picture, or a broken one.
-    """
-    return _read(data, settings, lambda image: _loaded(image, settings, whole))
 
 
 @dataclass(frozen=True)
 class BaselineJpeg:
-    """A JPEG that all decoders read alike, to be decoded by another than Pillow."""
+    """A JPEG that all decoders read alike, for a decoder other than Pillow."""
 
     data: bytes
-    """The file, without its orientation."""
+    """The file with its EXIF blocks blanked."""
     width: int
-    """Of the picture as it is seen, in pixels."""
+    """Width of the oriented image, in pixels."""
     height: int
-    turn: Image.Transpose | None
-    """What makes the picture as it is stored the one that is seen."""
+    transpose: Image.Transpose | None
+    """Orients the stored image."""
 
-    def turned(self, pixels: Tensor) -> Tensor:
-        """Returns the picture as it is seen, (3, height, width), of the one that is stored, (3, h, w)."""
-        return pixels if self.turn is None else TENSOR_TRANSPOSES[self.turn](pixels)
+    def orient(self, pixels: Tensor) -> Tensor:
+        """Return the oriented image (3, height, width) from the stored one (3, h, w)."""
+        return pixels if self.transpose is None else TENSOR_TRANSPOSES[self.transpose](pixels)
+
+
+def decode(data: bytes, settings: Settings, *, full_resolution: bool = True) -> DecodedImage:
+    """Decode an image to RGB and apply its EXIF orientation.
+
+    Animations and documents are reduced to their first frame or page. Transparency is dropped. 16 bits per channel
+    are reduced to the upper 8.
+
+    Args:
+        data: the file.
+        settings: the limits. With `decoding: fast`, a JPEG may be decoded at a reduced scale that keeps twice the
+            pixels per side that the network sees.
+        full_resolution: never reduce the scale.
+
+    Raises:
+        TooLarge: the file has more bytes or pixels than the settings allow (read from the header before decoding),
+            or decoding needs more memory than an image of the maximum size.
+        TooExpensive: decoding takes longer than the settings allow.
+        UnsupportedImage: the format or pixel type is not supported.
+        UndecodableImage: the file is not an image, or is corrupt.
+    """
+    return _open_and_apply(data, settings, lambda image: _load(image, settings, full_resolution))
 
 
 def baseline_jpeg(data: bytes, settings: Settings) -> BaselineJpeg | None:
-    """Returns a JPEG whose header Pillow has read and checked.
+    """Return the file as a baseline JPEG after Pillow has read and checked its header.
 
-    None of other pictures, of JPEGs out of the ordinary, and of what `decode` refuses for its header.
+    None for other formats, for JPEGs that decoders may read differently, and for files whose header `decode` rejects.
     """
     if not data.startswith(JPEG):
-        return None  # without opening what is opened again
+        return None  # `decode` opens this file later; opening it here as well would cost time
     try:
-        return _read(data, settings, lambda image: _plain(image, data))
+        return _open_and_apply(data, settings, lambda image: _as_baseline(image, data))
     except RequestError:
         return None
 
 
-def _plain(image: Image.Image, data: bytes) -> BaselineJpeg | None:
-    plain = jpeg.plain(data)
-    if plain is None:
+def _as_baseline(image: Image.Image, data: bytes) -> BaselineJpeg | None:
+    blanked = jpeg.as_baseline(data)
+    if blanked is None:
         return None
-    turn = transpose_of(image)
-    return BaselineJpeg(plain, *oriented_size(image.size, turn), turn)
+    transpose = exif_transpose(image)
+    return BaselineJpeg(blanked, *oriented_size(image.size, transpose), transpose)
 
 
-def _read(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
-    """Returns what the reader makes of a picture, within the limits of bytes, pixels, time and memory."""
+def _open_and_apply(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
+    """Open an image and return `reader(image)`, all within the limits."""
     if len(data) > settings.max_image_bytes:
-        raise TooLarge(f"the picture has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
+        raise TooLarge(f"Image has {len(data):,} bytes, the limit is {settings.max_image_bytes:,}")
     with warnings.catch_warnings():
-        # Pillow's, of what is odd about a file: they may be as many as the 65,535 entries of a TIFF.
+        # Pillow warns about each malformed entry of a file; a TIFF may have 65,535 of them.
         warnings.simplefilter("ignore")
-        return _limited(data, settings, reader)
+        return _translate_errors(data, settings, reader)
 
 
-def _limited(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
+def _translate_errors(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
     try:
         with time_limit(settings.max_decode_seconds), memory_limit(settings):
-            return _opened(data, settings, reader)
+            return _open(data, settings, reader)
     except RequestError:
         raise
     except UnidentifiedImageError as error:
-        raise not_an_image(data) from error
+        raise unidentified_error(data) from error
     except Image.DecompressionBombError as error:
-        most = settings.max_image_pixels
-        raise TooLarge(f"the picture has more than {BOMB_FACTOR * most:,} pixels, the limit is {most:,}") from error
+        limit = settings.max_image_pixels
+        raise TooLarge(f"Image has more than {BOMB_FACTOR * limit:,} pixels, the limit is {limit:,}") from error
     except MemoryError as error:
-        logger.error("no memory to decode a picture of %d bytes", len(data))
-        raise TooLarge("there is no memory for a picture of so many pixels; send a smaller one") from error
+        logger.error("out of memory while decoding an image of %d bytes", len(data))
+        raise TooLarge("Image needs more memory than its decoding may use; send a smaller image") from error
     except Exception as error:
-        # Pillow's decoders raise whatever hostile bytes lead them into (ValueError, struct.error, SyntaxError …).
-        logger.info("undecodable picture of %d bytes: %s: %s", len(data), type(error).__name__, error)
-        raise UndecodableImage(f"the picture is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
+        # Pillow's decoders may raise anything on hostile bytes (ValueError, struct.error, SyntaxError …).
+        logger.info("undecodable image of %d bytes: %s: %s", len(data), type(error).__name__, error)
+        raise UndecodableImage(f"Image is truncated or corrupt ({_cause(error)}); {SUPPORTED}") from error
 
 
-def _opened(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
+def _open(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
     Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         check_pixels(image, settings)
@@ -143,41 +146,46 @@ def _opened(data: bytes, settings: Settings, reader: Callable[[Image.Image], T])
         return reader(image)
 
 
-def _loaded(image: Image.Image, settings: Settings, whole: bool) -> DecodedImage:
+def _load(image: Image.Image, settings: Settings, full_resolution: bool) -> DecodedImage:
     size = image.size
-    if settings.decoding == "fast" and not whole:
-        _reduce(image, settings)
+    if settings.decoding == "fast" and not full_resolution:
+        _reduce_scale(image, settings)
     image.load()
-    turn = transpose_of(image)
-    upright = image if turn is None else image.transpose(turn)
-    return DecodedImage(_to_rgb(upright), *oriented_size(size, turn))
+    transpose = exif_transpose(image)
+    oriented = image if transpose is None else image.transpose(transpose)
+    return DecodedImage(_to_rgb(oriented), *oriented_size(size, transpose))
 
 
-def _reduce(image: Image.Image, settings: Settings) -> None:
-    """Has a JPEG decoded at the smallest scale that is enough."""
-    view = CropGeometry.of(*image.size, settings)
-    side = REDUCED * max(view.resized_width, view.resized_height)  # for it may lie on its side
+def _reduce_scale(image: Image.Image, settings: Settings) -> None:
+    """Let Pillow decode a JPEG at the smallest scale that suffices."""
+    geometry = CropGeometry.of(*image.size, settings)
+    # The same for both sides, because the image may still need a transpose that swaps them.
+    side = DRAFT_OVERSAMPLING * max(geometry.resized_width, geometry.resized_height)
     image.draft(None, (side, side))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("F", "I"):
-        raise UnsupportedImage("pictures of 32 bits a channel have no known range; send 8 or 16 bits a channel")
+        raise UnsupportedImage("Image has 32 bits per channel, whose range is unknown; send 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
-        _check_depth(image)
-        # Pillow's own conversion cuts off at 255, which turns most 16-bit pictures white.
+        _check_grayscale_tiff(image)
+        # Pillow's own conversion clips at 255, which turns most 16-bit images white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image.info.pop("transparency", None)  # it is dropped, and Pillow would warn of it
+    image.info.pop("transparency", None)  # transparency is dropped; Pillow would warn about it
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _check_depth(image: Image.Image) -> None:
-    # Pillow reads 12 bits as the lower ones of 16, and does not invert 16 bits in which white is 0.
+def _check_grayscale_tiff(image: Image.Image) -> None:
+    # Pillow reads 12 bits as the lower 12 of 16, and does not invert 16-bit images that store white as 0.
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))
     photometric = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, BLACK_IS_ZERO)
     if (bits, photometric) != ((16,), BLACK_IS_ZERO):
-        raise UnsupportedImage("of grey TIFFs, 8 or 16 bits in which black is 0 are supported")
+        polarity = "black" if photometric == BLACK_IS_ZERO else "white"
+        raise UnsupportedImage(
+            f"Grayscale TIFF must have 8 or 16 bits per channel and store black as 0, "
+            f"got {bits[0]} bits with {polarity} as 0"
+        )
 
 
 def _cause(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Where the model input lies on the image: resize and crop."""
+"""Where the model input lies on the image: resize and center crop."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from gradcam.settings import Interpolation, Settings
 
-# A picture of 1 × 20,000 pixels, resized until its shorter side is 256, would have five million rows of which
-# the crop takes 224. So many pixels are computed on either side of the crop, more than the filter reaches.
+# An image of 1 × 20,000 pixels, resized to a shorter side of 256, would have five million rows, of which the crop
+# keeps 224. Only this many pixels on each side of the crop are computed: more than the resize filter reaches.
 CROP_MARGIN = 4096
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle in pixels of the picture as sent: the part of it that the network sees."""
+    """Rectangle that the model input covers, in pixels of the oriented image."""
 
     left: int
     top: int
@@ -23,9 +23,9 @@ class Region:
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """How a picture of `width` × `height` becomes the model input: resized, then its middle cut out.
+    """How an image of `width` × `height` becomes the model input: a resize, then a center crop.
 
-    `squash` resizes to the input's very size and cuts nothing off.
+    `squash` resizes to the input size and crops nothing.
     """
 
     width: int
@@ -38,17 +38,17 @@ class CropGeometry:
 
     @classmethod
     def of(cls, width: int, height: int, settings: Settings) -> CropGeometry:
-        """Returns the view that torchvision's `Resize` and `CenterCrop` make of a picture of this size."""
+        """Return the geometry of torchvision's `Resize` and `CenterCrop` for an image of this size."""
         input_height, input_width = settings.input_size
         if settings.transform == "squash":
             return cls(width, height, input_width, input_height, input_width, input_height, settings.interpolation)
         longer = int(settings.resize_size * max(width, height) / min(width, height))
-        wide = width >= height
+        is_wide = width >= height
         return cls(
             width,
             height,
-            longer if wide else settings.resize_size,
-            settings.resize_size if wide else longer,
+            longer if is_wide else settings.resize_size,
+            settings.resize_size if is_wide else longer,
             input_width,
             input_height,
             settings.interpolation,
@@ -56,27 +56,27 @@ class CropGeometry:
 
     @property
     def left(self) -> int:
-        """Left edge of the input in the resized picture; rounds as `CenterCrop` does."""
+        """Left edge of the crop in the resized image, rounded as `CenterCrop` does."""
         return round((self.resized_width - self.input_width) / 2)
 
     @property
     def top(self) -> int:
-        """Top edge of the input in the resized picture."""
+        """Top edge of the crop in the resized image."""
         return round((self.resized_height - self.input_height) / 2)
 
     @property
     def columns(self) -> tuple[int, int]:
-        """First column of the resized picture that is computed, and the one behind the last: almost always all."""
-        return _computed(self.left, self.input_width, self.resized_width)
+        """Half-open range of the resized image's columns that are computed: almost always all."""
+        return _with_margin(self.left, self.input_width, self.resized_width)
 
     @property
     def rows(self) -> tuple[int, int]:
-        """First row of the resized picture that is computed, and the one behind the last."""
-        return _computed(self.top, self.input_height, self.resized_height)
+        """Half-open range of the resized image's rows that are computed: almost always all."""
+        return _with_margin(self.top, self.input_height, self.resized_height)
 
     @property
     def region(self) -> Region:
-        """The part of the picture that the input shows."""
+        """The part of the image that the model input shows."""
         x, y = self.width / self.resized_width, self.height / self.resized_height
         return Region(
             left=round(self.left * x),
@@ -85,7 +85,15 @@ class CropGeometry:
             bottom=max(round((self.top + self.input_height) * y), round(self.top * y) + 1),
         )
 
+    def downscales(self, width: int, height: int) -> bool:
+        """Return whether the resize shrinks an image stored at this size, and computes every pixel of the result.
 
-def _computed(start: int, length: int, resized: int) -> tuple[int, int]:
-    """Returns the stretch of a side of the resized picture that is computed: almost always all of it."""
+        Other resizes are cheap, so a faster implementation gains nothing there.
+        """
+        is_complete = (self.columns, self.rows) == ((0, self.resized_width), (0, self.resized_height))
+        return is_complete and width >= self.resized_width and height >= self.resized_height
+
+
+def _with_margin(start: int, length: int, resized: int) -> tuple[int, int]:
+    """Return the half-open range of a side that is computed: the crop and its margin."""
     return max(0, start - CROP_MARGIN), min(resized, start + length + CROP_MARGIN)

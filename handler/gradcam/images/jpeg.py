@@ -1,4 +1,4 @@
-"""What the markers of a JPEG say (ITU-T T.81, annex B), without decoding it."""
+"""JPEG markers (ITU-T T.81, annex B), read without decoding."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ import re
 from collections.abc import Iterator
 
 START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
-# The frame of an ordinary JPEG, and all that begin one: progressive, lossless, …
+# The frame marker of a baseline JPEG, and all frame markers (progressive, lossless, …).
 BASELINE = b"\xc0"
 FRAMES = {bytes([kind]) for kind in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
-# What a scan may be divided by.
+# Restart markers, which may divide a scan.
 RESTARTS = [bytes([kind]) for kind in range(0xD0, 0xD8)]
 EXIF, ADOBE = b"Exif\0\0", b"Adobe"
 
-# Not the bytes that stand for a 0xff among the pixels, nor what parts these.
+# Excludes escaped 0xff bytes of pixel data and restart markers.
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
-# How an ordinary JPEG numbers brightness and colours. Others may mean red, green and blue, and decoders have to guess.
+# Usual component identifiers of Y, Cb, and Cr. Others may mean red, green, and blue; decoders have to guess.
 YCBCR = (b"\x01\x02\x03", b"\x00\x01\x02")
-# What Adobe's marker says of them.
+# The color transform in Adobe's segment that confirms YCbCr.
 ADOBE_YCBCR = b"\x01"
 
 
-def scans(data: bytes) -> int:
-    """Counts the scans, but not those of the thumbnail, nor what only looks like one in a film behind the picture."""
+def count_scans(data: bytes) -> int:
+    """Count the scans, without those of a thumbnail or of data appended after the image.
+
+    Phones append data, such as a motion photo's video, that may contain bytes that look like markers.
+    """
     return sum(marker[1] == START_OF_SCAN for marker in _markers(data))
 
 
-def plain(data: bytes) -> bytes | None:
-    """Returns a JPEG that all decoders read alike, without its orientation, which they do not; None of any other.
+def as_baseline(data: bytes) -> bytes | None:
+    """Return a JPEG that all decoders read alike, with its EXIF blocks blanked; None for any other JPEG.
 
-    It has one baseline frame in one scan, nothing behind that, and is grey or in brightness and two colours.
+    It has one baseline frame with one scan and no data after it, and is grayscale or YCbCr.
     """
     header = list(_header(data))
     frames = [marker for marker in header if marker[1] in FRAMES]
     if [marker[1] for marker in frames] != [BASELINE] or not _ends_after_scan(data, header[-1]):
         return None
     adobe = [segment for marker in header if (segment := _segment(data, marker)).startswith(ADOBE)]
-    return _without_orientation(data, header) if _has_plain_channels(_segment(data, frames[0]), adobe) else None
+    return _blank_exif(data, header) if _has_unambiguous_channels(_segment(data, frames[0]), adobe) else None
 
 
 def _markers(data: bytes) -> Iterator[re.Match[bytes]]:
-    """Yields the markers up to the end of the picture, but not those of its thumbnail."""
+    """Yield the markers up to the end of the image, without those of its thumbnail."""
     position = 2
     while (marker := MARKER.search(data, position)) and marker[1] != END_OF_IMAGE:
         yield marker
@@ -49,7 +52,7 @@ def _markers(data: bytes) -> Iterator[re.Match[bytes]]:
 
 
 def _header(data: bytes) -> Iterator[re.Match[bytes]]:
-    """Yields the markers up to that of the first scan."""
+    """Yield the markers up to and including the first scan's."""
     for marker in _markers(data):
         yield marker
         if marker[1] == START_OF_SCAN:
@@ -57,7 +60,7 @@ def _header(data: bytes) -> Iterator[re.Match[bytes]]:
 
 
 def _length(data: bytes, marker: re.Match[bytes]) -> int:
-    """Returns how many bytes follow a marker, with the two that say so."""
+    """Return the length of a marker's segment, including the two length bytes."""
     return int.from_bytes(data[marker.end() : marker.end() + 2], "big")
 
 
@@ -66,17 +69,17 @@ def _segment(data: bytes, marker: re.Match[bytes]) -> bytes:
 
 
 def _ends_after_scan(data: bytes, scan: re.Match[bytes]) -> bool:
-    """Says whether there is nothing behind the marker but its scan and the end of the picture."""
+    """Return whether the marker starts a scan that only the end of the image follows."""
     if scan[1] != START_OF_SCAN or not data.endswith(b"\xff" + END_OF_IMAGE):
         return False
     markers = data.count(b"\xff", scan.end()) - data.count(b"\xff\x00", scan.end())
-    # Most have none of these; to look for them takes time.
+    # Most JPEGs have no restart markers, and counting them takes time.
     restarts = 0 if markers == 1 else sum(data.count(b"\xff" + kind, scan.end()) for kind in RESTARTS)
     return markers == restarts + 1
 
 
-def _has_plain_channels(frame: bytes, adobe: list[bytes]) -> bool:
-    """Says whether a frame is grey, or in brightness and two colours that are no finer."""
+def _has_unambiguous_channels(frame: bytes, adobe: list[bytes]) -> bool:
+    """Return whether a frame is grayscale, or YCbCr with chroma no finer than luma."""
     count, channels = int.from_bytes(frame[5:6], "big"), frame[6:]
     if len(channels) != 3 * count or count not in (1, 3):
         return False
@@ -86,8 +89,8 @@ def _has_plain_channels(frame: bytes, adobe: list[bytes]) -> bool:
     return bool((across[0], down[0]) == (max(across), max(down)))
 
 
-def _without_orientation(data: bytes, header: list[re.Match[bytes]]) -> bytes:
-    """Blanks the EXIF blocks: decoders do not all find the same orientation in the same file."""
+def _blank_exif(data: bytes, header: list[re.Match[bytes]]) -> bytes:
+    """Overwrite the EXIF blocks with zeros, because decoders disagree on the orientation in some files."""
     pieces, position = [], 0
     for marker in header:
         segment, start = _segment(data, marker), marker.end() + 2

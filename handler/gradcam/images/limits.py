@@ -1,4 +1,4 @@
-"""Limits of decoding: time, memory, pixels, scans and segments."""
+"""Limits of decoding: time, memory, pixels, JPEG scans, and TIFF segments."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from gradcam.images import jpeg
 from gradcam.images.formats import SUPPORTED
 from gradcam.settings import Settings
 
-# A progressive JPEG has about ten scans. Each goes over all pixels, however few its bytes.
+# A progressive JPEG usually has about ten scans. Decoding each one visits all pixels, however few bytes it has.
 MAX_SCANS = 100
 
-# A TIFF has a strip a row at most, or tiles. Of each the decoder starts anew, and that is not to be interrupted.
+# A TIFF has at most one strip per row, or tiles. The decoder restarts for each, which cannot be interrupted.
 MAX_SEGMENTS = 100_000
-# They may lie on one another, as blank ones do. The decoder copies each in whole.
+# Segments may share bytes, as blank ones do, but the decoder copies every segment separately.
 MAX_OVERLAP = 10
 TILE_BYTE_COUNTS = 325
 
-# What decoding takes at most: measured, 17 bytes a pixel for WebP, whose canvas is there twice, 15 for a progressive
-# JPEG of four inks that is turned. And the file's own bytes, some times over.
+# Memory that decoding needs at most. Measured: 17 bytes per pixel for WebP, which holds its canvas twice, and 15 for
+# a progressive CMYK JPEG that is transposed. The headroom covers several copies of the file's own bytes.
 BYTES_PER_PIXEL = 24
 HEADROOM_BYTES = 256 * 2**20
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Ends what Pillow does with a file that is made to take for ever, such as a GIF of a million empty comments.
+    """Interrupt Pillow on a file built to decode forever, such as a GIF of a million empty comments.
 
-    Only Python's main thread can be interrupted; it is where TorchServe's worker decodes.
+    Python can interrupt only its main thread, which is where TorchServe's worker decodes. Elsewhere there is no limit.
 
     Raises:
-        TooExpensive: the time is over.
+        TooExpensive: the time is up.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise TooExpensive(f"the picture was not decoded in {seconds:g} s; save it anew with another program")
+        raise TooExpensive(f"Image took more than {seconds:g} s to decode; re-save it with another program")
 
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -58,20 +58,20 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def memory_limit(settings: Settings) -> Iterator[None]:
-    """Lets Pillow take no more memory than a picture of the most pixels needs.
+    """Limit Pillow to the memory that an image of `max_image_pixels` needs.
 
-    Some files take much more: a TIFF of one pixel may have it in a tile of 40,000 × 40,000. The limit is the process's:
-    where several threads decode, there is none.
+    Some files need far more: a TIFF of one pixel may store it in a tile of 40,000 × 40,000. The limit applies to the
+    whole process, so there is none outside the main thread, where several threads may decode.
 
     Raises:
-        MemoryError: more is asked for.
+        MemoryError: the body allocates more.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = _address_space() + BYTES_PER_PIXEL * settings.max_image_pixels + HEADROOM_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *(known for known in (soft, hard) if known >= 0)]), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *(current for current in (soft, hard) if current >= 0)]), hard))
     try:
         yield
     finally:
@@ -79,38 +79,51 @@ def memory_limit(settings: Settings) -> Iterator[None]:
 
 
 def _address_space() -> int:
-    """Returns how many bytes the process has mapped."""
+    """Return how many bytes the process has mapped."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def check_scans(image: Image.Image, data: bytes) -> None:
-    """Check how many scans a JPEG has."""
-    if image.format not in ("JPEG", "MPO") or data.count(b"\xff" + jpeg.START_OF_SCAN) <= MAX_SCANS:
-        return  # most pictures: these bytes are in each scan, and elsewhere
-    if (scans := jpeg.scans(data)) > MAX_SCANS:
-        raise UndecodableImage(f"the picture has {scans:,} scans, more than any program writes; {SUPPORTED}")
-
-
-def check_segments(image: Image.Image, data: bytes) -> None:
-    """Check how many strips or tiles a TIFF has, and their bytes."""
-    tags = getattr(image, "tag_v2", {})
-    segments = max(len(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS))
-    if segments > MAX_SEGMENTS:
-        raise UndecodableImage(f"the picture is in {segments:,} pieces, more than any program writes; {SUPPORTED}")
-    claimed = max(sum(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TILE_BYTE_COUNTS))
-    if claimed > MAX_OVERLAP * len(data):
-        raise UndecodableImage(
-            f"the picture is truncated or corrupt (its pieces have {claimed:,} bytes, the file has {len(data):,}); "
-            f"{SUPPORTED}"
-        )
-
-
 def check_pixels(image: Image.Image, settings: Settings) -> None:
-    """Check how many pixels an image has."""
+    """Check an opened image's size against `max_image_pixels`.
+
+    Raises:
+        TooLarge: it has more pixels.
+    """
     pixels = image.width * image.height
     if pixels > settings.max_image_pixels:
         raise TooLarge(
-            f"the picture has {image.width} × {image.height} = {pixels:,} pixels, "
-            f"the limit is {settings.max_image_pixels:,}"
+            f"Image has {image.width} × {image.height} = {pixels:,} pixels, the limit is {settings.max_image_pixels:,}"
+        )
+
+
+def check_scans(image: Image.Image, data: bytes) -> None:
+    """Check the number of scans of a JPEG.
+
+    Raises:
+        UndecodableImage: it has more than `MAX_SCANS`, which no ordinary program writes.
+    """
+    if image.format not in ("JPEG", "MPO") or data.count(b"\xff" + jpeg.START_OF_SCAN) <= MAX_SCANS:
+        return  # most images: every scan starts with these two bytes, which occur elsewhere, too
+    if (scans := jpeg.count_scans(data)) > MAX_SCANS:
+        raise UndecodableImage(f"Image has {scans:,} JPEG scans, the limit is {MAX_SCANS}; {SUPPORTED}")
+
+
+def check_segments(image: Image.Image, data: bytes) -> None:
+    """Check the number and the sizes of a TIFF's strips or tiles.
+
+    Raises:
+        UndecodableImage: there are more than `MAX_SEGMENTS`, or they claim far more bytes than the file has.
+    """
+    tags = getattr(image, "tag_v2", {})
+    segments = max(len(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS))
+    if segments > MAX_SEGMENTS:
+        raise UndecodableImage(
+            f"Image has {segments:,} TIFF strips or tiles, the limit is {MAX_SEGMENTS:,}; {SUPPORTED}"
+        )
+    claimed = max(sum(tags.get(tag, ())) for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TILE_BYTE_COUNTS))
+    if claimed > MAX_OVERLAP * len(data):
+        raise UndecodableImage(
+            f"Image is truncated or corrupt (its TIFF strips or tiles claim {claimed:,} bytes, the file has "
+            f"{len(data):,}); {SUPPORTED}"
         )

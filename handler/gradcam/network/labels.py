@@ -1,4 +1,4 @@
-"""The names of the classes."""
+"""Class names, and the class that a request means."""
 
 from __future__ import annotations
 
@@ -14,75 +14,75 @@ from gradcam.network.architecture import NetworkError
 
 @dataclass(frozen=True)
 class Labels:
-    """The names of the classes, by index."""
+    """Names of the classes, by index."""
 
     names: tuple[str, ...]
 
     @classmethod
     def read(cls, path: Path) -> Labels:
-        """Reads a labels file.
+        """Read a labels file.
 
-        JSON: a list of names, or TorchServe's `index_to_name.json`, an object from index to name or to
-        `[wordnet id, name]`. Any other file: a name a line.
+        A `.json` file holds a list of names, or TorchServe's `index_to_name.json`: an object from index to name or to
+        `[WordNet ID, name]`. Any other file holds one name per line.
 
         Raises:
-            NetworkError: the file cannot be read as one of these, or an index is missing.
+            NetworkError: the file has none of these forms, or an index is missing.
         """
         try:
             text = path.read_text(encoding="utf-8-sig")
             names = _names_from_json(json.loads(text)) if path.suffix == ".json" else text.splitlines()
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise NetworkError(f"cannot read the labels file {path.name}: {error}") from error
+            raise NetworkError(f"Cannot read labels file {path.name}: {error}") from error
         except NetworkError as error:
-            raise NetworkError(f"labels file {path.name}: {error}") from error
+            raise NetworkError(f"Labels file {path.name} {error}") from error
         stripped = tuple(name.strip() for name in names)
         if not stripped or not all(stripped):
-            raise NetworkError(f"labels file {path.name}: every class needs a name, none may be empty")
+            raise NetworkError(f"Labels file {path.name} must have a name for every class, none of them empty")
         return cls(stripped)
 
     def index(self, target: int | str) -> int:
-        """Returns the index of a class that a request names by index or by label, in any case.
+        """Return the index of a class that a request names by index or by label, ignoring case.
 
         Raises:
-            UnknownName: there is no such class, or the label belongs to several.
+            UnknownName: no class matches, or several do.
         """
         if isinstance(target, int):
             if not 0 <= target < len(self.names):
                 raise UnknownName(
-                    f"there is no class {target}: indices go from 0 to {len(self.names) - 1}",
-                    code="unknown_class",
+                    f"Class index must be between 0 and {len(self.names) - 1}, got {target}", code="unknown_class"
                 )
             return target
-        indices = [i for i, name in enumerate(self.names) if name == target] or self._folded()[target.casefold()]
+        exact = [index for index, name in enumerate(self.names) if name == target]
+        indices = exact or self._indices_by_folded()[target.casefold()]
         if len(indices) > 1:
             listed = " and ".join(map(str, indices))
             raise UnknownName(
-                f"the label {truncated_repr(target)} belongs to the classes {listed}: ask for one by its index",
+                f"Label {truncated_repr(target)} is ambiguous: classes {listed} have it; send an index",
                 code="ambiguous_class",
             )
         if not indices:
-            raise UnknownName(
-                f"there is no class with the label {truncated_repr(target)}{suggestions(target, self.names)}",
-                code="unknown_class",
-            )
+            near = suggestions(target, self.names)
+            raise UnknownName(f"Unknown label {truncated_repr(target)}{near}", code="unknown_class")
         return indices[0]
 
-    def _folded(self) -> defaultdict[str, list[int]]:
-        folded = defaultdict(list)
+    def _indices_by_folded(self) -> defaultdict[str, list[int]]:
+        indices = defaultdict(list)
         for index, name in enumerate(self.names):
-            folded[name.casefold()].append(index)
-        return folded
+            indices[name.casefold()].append(index)
+        return indices
 
 
 def _names_from_json(document: object) -> Sequence[str]:
     if isinstance(document, dict):
         missing = [index for index in range(len(document)) if str(index) not in document]
         if missing:
-            raise NetworkError(f"an object must have the keys 0 to {len(document) - 1}; {missing[0]} is missing")
+            raise NetworkError(f"must have the keys 0 to {len(document) - 1}, but {missing[0]} is missing")
         document = [document[str(index)] for index in range(len(document))]
     if not isinstance(document, list):
-        raise NetworkError("must be a JSON list of names, or an object from index to name")
+        raise NetworkError(
+            f"must be a JSON list of names or an object from index to name, got a {type(document).__name__}"
+        )
     names = [entry[-1] if isinstance(entry, list) and entry else entry for entry in document]
     if not all(isinstance(name, str) for name in names):
-        raise NetworkError("every name must be a string")
+        raise NetworkError("must have a string as the name of every class")
     return names

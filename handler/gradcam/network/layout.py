@@ -1,4 +1,4 @@
-"""How a layer's output lies on the picture: as channels × grid, grid × channels, or a row of tokens."""
+"""How a layer's output lies on the image: channels × grid, grid × channels, or a sequence of tokens."""
 
 from __future__ import annotations
 
@@ -8,35 +8,39 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-# Class token, distillation token, registers: what transformers put in front of the patches' tokens.
+# Maximum number of tokens that transformers put before the patches' tokens: class token, distillation token, registers.
 MAX_PREFIX_TOKENS = 16
 
-
-# Modules whose output has one layout only, whatever its sizes.
+# Modules whose output always has its channels first, whatever its sizes.
 CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The meaning of an output's dimensions behind the batch."""
+    """The meaning of an output's dimensions after the batch dimension."""
 
     kind: Literal["channels first", "channels last", "tokens"]
     height: int
     width: int
     prefix: int = 0
-    """How many tokens in front belong to no place in the picture."""
+    """Number of leading tokens that have no position on the image."""
 
     @property
     def channel_dim(self) -> int:
-        """Which dimension of the layer's output is the channels."""
+        """Index of the channel dimension in the layer's output."""
         return {"channels first": 1, "channels last": 3, "tokens": 2}[self.kind]
 
     @classmethod
     def of(cls, module: nn.Module, shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | None:
-        """Recognises the shape (B, …) of a module's output, for an input of that height and width.
+        """Recognize the layout of a module's output.
+
+        Args:
+            module: whose output it is; some modules have one layout only.
+            shape: of the output, (B, …).
+            input_size: height and width of the network's input.
 
         Returns:
-            None where the shape has no grid, or a grid of one position, or could be read in two ways.
+            None if the shape has no grid, a grid of one position, or several possible layouts.
         """
         if len(shape) == 4 and isinstance(module, CHANNELS_FIRST):
             return cls("channels first", shape[2], shape[3]) if shape[2] * shape[3] > 1 else None
@@ -47,7 +51,7 @@ class Layout:
         return None
 
     def to_grid(self, values: Tensor) -> Tensor:
-        """Returns the layer's values, or their gradients, as (N, C, h, w)."""
+        """Return the layer's values, or their gradients, as (N, C, h, w)."""
         if self.kind == "channels first":
             return values
         if self.kind == "channels last":
@@ -68,7 +72,7 @@ def _of_grid(shape: tuple[int, ...], input_size: tuple[int, int]) -> Layout | No
 
 
 def _distortion(height: int, width: int, input_size: tuple[int, int]) -> float:
-    """Returns by how many rows or columns a grid misses the picture's proportions; padding makes it up to one."""
+    """Return by how many rows or columns a grid deviates from the input's proportions; padding causes up to 1."""
     if height * width <= 1:
         return math.inf
     step = max(input_size[0] / height, input_size[1] / width)
@@ -76,7 +80,7 @@ def _distortion(height: int, width: int, input_size: tuple[int, int]) -> float:
 
 
 def _of_tokens(count: int, input_size: tuple[int, int]) -> Layout | None:
-    """Takes the finest grid of the picture's proportions that leaves few tokens over."""
+    """Return the finest grid of the input's proportions, with the fewest tokens left over as a prefix."""
     proportion = input_size[0] / input_size[1]
     for prefix in range(MAX_PREFIX_TOKENS + 1):
         patches = count - prefix

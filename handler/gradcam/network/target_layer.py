@@ -1,4 +1,4 @@
-"""The layer that is explained."""
+"""The target layer: the module whose output is explained."""
 
 from __future__ import annotations
 
@@ -15,56 +15,67 @@ from gradcam.network.layout import Layout
 
 
 def default_layer(network: nn.Module, input_size: tuple[int, int]) -> str:
-    """Returns the name of the layer that is explained where none is named.
+    """Return the name of the layer to explain if the user names none.
 
-    That is the last convolution, as in the Grad-CAM tutorial: `layer4.1.conv2` in a ResNet-18. The last one
-    *executed*, with an output that is a grid of positions: squeeze-and-excitation blocks have convolutions on a
-    single position.
+    This is the last convolution, as in the Grad-CAM tutorial: `layer4.1.conv2` in a ResNet-18. "Last" means executed
+    last, among convolutions whose output is a grid of positions (squeeze-and-excitation blocks have convolutions on
+    a single position).
 
-    Where the classifier sees more than that convolution, the last layer with weights is taken that has it all: behind
-    a concatenation of branches (DenseNet, Inception), and where attention follows (ViT, Swin, MaxViT).
+    If the classifier reads more than that convolution, this is the last layer with weights whose output contains all
+    of it: after a concatenation of branches (DenseNet, Inception), or after attention (ViT, Swin, MaxViT).
 
     Raises:
-        NetworkError: no layer has an output that is a grid of positions.
+        NetworkError: no layer's output is a grid of positions.
     """
     calls = _execute(network, input_size)
     attention = [call.name for call in calls if "Attention" in type(call.module).__name__]
-    # What is inside of attention (queries, keys, values) is no image of the picture, though it has a place for each.
+    # Outputs inside attention blocks (queries, keys, values) have a spatial shape but are not feature maps.
     grids = [
         call for call in calls if call.channels and not call.name.startswith(tuple(f"{name}." for name in attention))
     ]
     if not grids:
-        raise NetworkError("no layer of the network has an output that lies on the picture; name one (--layer)")
+        raise NetworkError("No layer's output is a grid of positions on the image; name the layer to explain (--layer)")
     last = grids[-1]
     convolution = next((call for call in reversed(grids) if isinstance(call.module, nn.Conv2d)), None)
     if convolution is None or convolution.channels < last.channels:
         return last.name
-    behind = {call.name for call in calls[calls.index(convolution) :]}
-    return last.name if behind.intersection(attention) else convolution.name
+    later = {call.name for call in calls[calls.index(convolution) :]}
+    return last.name if later.intersection(attention) else convolution.name
+
+
+def check_layer(network: nn.Module, name: str) -> None:
+    """Check that the network has a module of this name.
+
+    Raises:
+        UnknownName: it has none; the message suggests similar names.
+    """
+    names = [candidate for candidate, _ in network.named_modules() if candidate]
+    if name not in names:
+        raise UnknownName(f"Unknown layer {truncated_repr(name)}{suggestions(name, names)}", code="unknown_layer")
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class _Call:
     """A module with weights that was executed on one image."""
 
     name: str
     module: nn.Module
     channels: int
-    """Of an output that is a grid of positions through which the prediction is reached; 0 of any other."""
+    """Channels of the output if it is a grid of positions that the prediction depends on; otherwise 0."""
 
 
-def _execute(network: nn.Module, input_size: tuple[int, int]) -> list[Call]:
-    """Returns the modules with weights, in the order in which they ended on a random image.
+def _execute(network: nn.Module, input_size: tuple[int, int]) -> list[_Call]:
+    """Return the modules with weights, in the order in which their calls ended on a random image.
 
-    Of several that end with the very same output, as a container does with its last module, only the first counts.
+    If several return the same tensor, as a container and its last module do, only the first counts as a grid.
     """
     ended: list[tuple[str, nn.Module, Any]] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda module, inputs, output: ended.append((name, module, output))
 
     hooks = [
-        module.register_forward_hook(note(name))
+        module.register_forward_hook(record(name))
         for name, module in network.named_modules()
         if name and any(True for _ in module.parameters())
     ]
@@ -80,7 +91,7 @@ def _execute(network: nn.Module, input_size: tuple[int, int]) -> list[Call]:
     gradients = torch.autograd.grad(logits.max(), tensors, allow_unused=True)
     reached = {id(t): gradient for t, gradient in zip(tensors, gradients, strict=True) if gradient is not None}
     return [
-        Call(name, module, _channels(module, reached.pop(id(output), None), input_size))
+        _Call(name, module, _channels(module, reached.pop(id(output), None), input_size))
         for name, module, output in ended
     ]
 
@@ -90,18 +101,5 @@ def _channels(module: nn.Module, gradient: Tensor | None, input_size: tuple[int,
     if gradient is None or layout is None:
         return 0
     grid = layout.to_grid(gradient)  # (1, C, h, w)
-    positions = grid.abs().sum(dim=1).count_nonzero()
+    positions = grid.abs().sum(dim=1).count_nonzero()  # (1, C, h, w) → (1, h, w) → ()
     return grid.shape[1] if positions > 1 else 0
-
-
-def check_layer(network: nn.Module, name: str) -> None:
-    """Checks that the network has a module of that name.
-
-    Raises:
-        UnknownName: it has not; the message names near ones.
-    """
-    names = [known for known, _ in network.named_modules() if known]
-    if name not in names:
-        raise UnknownName(
-            f"the network has no layer {truncated_repr(name)}{suggestions(name, names)}", code="unknown_layer"
-        )

@@ -1,4 +1,4 @@
-"""Weights into a network."""
+"""Weights of a network: loading and checking them."""
 
 from __future__ import annotations
 
@@ -12,47 +12,50 @@ from torch import Tensor, nn
 
 from gradcam.network.architecture import NetworkError
 
-# Auxiliary classifiers serve training only.
+# Prefixes of auxiliary classifiers, which are for training only.
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
-    """Loads an archive's weights file, every tensor of it and no other.
+    """Load an archive's weights file: exactly the network's tensors.
 
     Raises:
-        NetworkError: the file is damaged, or names or shapes differ from the network's.
+        NetworkError: the file is damaged, or its names or shapes differ from the network's.
     """
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise NetworkError(f"{path.name} is damaged: its SHA-256 is not the one in model-config.yaml")
+        raise NetworkError(f"{path.name} is damaged: its SHA-256 differs from the one in model-config.yaml")
     load_state_dict(network, load_file(path), source=path.name)
 
 
 def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Loads a state dict, strictly but for auxiliary classifiers; `source` names it in the error.
+    """Load a state dict strictly, except that auxiliary classifiers are ignored.
+
+    Args:
+        network: receives the weights.
+        state_dict: the weights, in any floating-point precision.
+        source: where they come from, for error messages.
 
     Raises:
-        NetworkError: names or shapes differ from the network's, or a number is NaN or infinite.
+        NetworkError: names or shapes differ from the network's, or a value is NaN or infinite.
     """
-    wanted = network.state_dict()
+    expected = network.state_dict()
     state_dict = {
-        name: tensor for name, tensor in state_dict.items() if name in wanted or not name.startswith(AUXILIARY)
+        name: tensor for name, tensor in state_dict.items() if name in expected or not name.startswith(AUXILIARY)
     }
     differences = {
-        # Checkpoints from before PyTorch 0.4.1 do not have the count, which inference does not use.
-        "lacks": [name for name in wanted if name not in state_dict and not name.endswith("num_batches_tracked")],
-        "has, but the network does not:": [name for name in state_dict if name not in wanted],
-        "has in another shape:": [
-            f"{name} {tuple(state_dict[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in state_dict and state_dict[name].shape != wanted[name].shape
+        # Checkpoints from before PyTorch 0.4.1 lack `num_batches_tracked`, which inference does not use.
+        "missing": [name for name in expected if name not in state_dict and not name.endswith("num_batches_tracked")],
+        "unexpected": [name for name in state_dict if name not in expected],
+        "wrong shape": [
+            f"{name} {tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected
+            if name in state_dict and state_dict[name].shape != expected[name].shape
         ],
-        "has with numbers that are NaN or infinite:": [
-            name for name, tensor in state_dict.items() if not torch.isfinite(tensor).all()
-        ],
+        "NaN or infinite": [name for name, tensor in state_dict.items() if not torch.isfinite(tensor).all()],
     }
-    found = [f"it {verb} {_shortened(names)}" for verb, names in differences.items() if names]
-    if found:
-        raise NetworkError(f"{source} does not fit the network: {'; '.join(found)}")
+    problems = [f"{kind}: {_shortened(names)}" for kind, names in differences.items() if names]
+    if problems:
+        raise NetworkError(f"{source} does not fit the network ({'; '.join(problems)})")
     network.load_state_dict(state_dict, strict=False)
 
 

@@ -1,4 +1,4 @@
-"""Trunk and head of a network that torch.fx can trace."""
+"""Split method `fx`: torch.fx graphs of trunk and head."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from gradcam.split.parts import SplitError
 
 
 class Untraceable(SplitError):
-    """A network that torch.fx cannot cut at this layer, though it can be cut."""
+    """A network that torch.fx cannot split at this layer, although hooks can."""
 
 
 def split_with_fx(network: nn.Module, layer: str, images: Tensor) -> tuple[nn.Module, nn.Module]:
     """Return trunk and head.
 
+    Args:
+        network: in eval mode; shares its parameters with the parts.
+        layer: name of the module whose output is explained.
+        images: three images (3, 3, H, W), to find out what each value at the split point is.
+
     Raises:
         Untraceable: torch.fx cannot split the network at this layer.
     """
     graph = _trace(network, layer)
-    cut = _values_at_cut(graph, _only_call(graph, layer))
-    everything = fx.GraphModule(network, _trunk_graph(graph, cut))
-    crossings = _crossings(everything, cut, images)
-    rows = [node for node in cut if crossings[node] == Rows()]
+    values = _values_at_split(graph, _only_call(graph, layer))
+    full_trunk = fx.GraphModule(network, _trunk_graph(graph, values))
+    crossings = _crossings(full_trunk, values, images)
+    rows = [node for node in values if crossings[node] == Rows()]
     trunk = fx.GraphModule(network, _trunk_graph(graph, rows))
     return trunk, fx.GraphModule(network, _head_graph(graph, rows, crossings))
 
 
+# ----------------------------------------------------------------------------- graphs
+
+
 class _Tracer(fx.Tracer):
-    """Traces into everything but torch's own modules and the target layer."""
+    """Traces into all modules except torch's own and the target layer."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
@@ -44,44 +52,44 @@ class _Tracer(fx.Tracer):
 
 
 def _trace(network: nn.Module, layer: str) -> fx.Graph:
-    # Arguments behind the images, such as a mask that is None, keep their defaults.
+    # Arguments after the images, such as a mask that is None, keep their defaults.
     _, *others = inspect.signature(network.forward).parameters.values()
     defaults = {other.name: other.default for other in others if other.default is not other.empty}
     try:
         return _Tracer(layer).trace(network, concrete_args=defaults)
-    except Exception as error:  # whatever a proxy instead of a tensor leads the network's own code into
+    except Exception as error:  # the network's own code may raise anything on a proxy instead of a tensor
         raise Untraceable(f"torch.fx cannot trace the network: {error}") from error
 
 
 def _only_call(graph: fx.Graph, layer: str) -> fx.Node:
     calls: list[fx.Node] = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(calls) != 1:
-        raise Untraceable("torch.fx does not see it as one call")
+        raise Untraceable(f"torch.fx sees {len(calls)} calls of the layer, not one")
     return calls[0]
 
 
 def _dependents(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Returns the nodes whose value depends on one of `nodes`, without these."""
-    found: set[fx.Node] = set()
-    waiting = [user for node in nodes for user in node.users]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting.extend(node.users)
-    return found
+    """Return the nodes whose value depends on one of `nodes`, without `nodes` themselves."""
+    dependents: set[fx.Node] = set()
+    pending = [user for node in nodes for user in node.users]
+    while pending:
+        node = pending.pop()
+        if node not in dependents:
+            dependents.add(node)
+            pending.extend(node.users)
+    return dependents
 
 
 def _from_images(graph: fx.Graph) -> set[fx.Node]:
-    """Returns the images and all that is computed from them; the rest is the same for every batch."""
+    """Return the images and all nodes computed from them; the other nodes are equal for all batches."""
     images = [node for node in graph.nodes if node.op == "placeholder"]
     return {*images, *_dependents(images)}
 
 
-def _values_at_cut(graph: fx.Graph, target: fx.Node) -> list[fx.Node]:
-    """Returns the nodes that the trunk computes and the head reads, the target first.
+def _values_at_split(graph: fx.Graph, target: fx.Node) -> list[fx.Node]:
+    """Return the nodes that the trunk computes and the head reads, the target first.
 
-    What does not depend on the images (parameters and what is computed from them) is computed in the head.
+    Nodes that do not depend on the images (parameters, and values computed from them) are computed in the head.
     """
     head = _dependents([target])
     trunk = _from_images(graph) - head - {target}
@@ -89,7 +97,7 @@ def _values_at_cut(graph: fx.Graph, target: fx.Node) -> list[fx.Node]:
 
 
 def _trunk_graph(graph: fx.Graph, outputs: list[fx.Node]) -> fx.Graph:
-    """Returns the graph from the images to the `outputs`, the first of which is the target."""
+    """Return the graph from the images to `outputs`, the first of which is the target."""
     trunk = fx.Graph()
     copies: dict[fx.Node, fx.node.Argument] = {}
     head = _dependents([outputs[0]])
@@ -99,9 +107,9 @@ def _trunk_graph(graph: fx.Graph, outputs: list[fx.Node]) -> fx.Graph:
 
 
 def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, Crossing]) -> fx.Graph:
-    """Returns the graph from the rows at the cut to the logits.
+    """Return the graph from the rows at the split point to the logits.
 
-    The number of images is read from the activations: the head may be given more rows than the trunk.
+    It reads the batch size from the activations, because the head may process more rows than the trunk did.
     """
     head = fx.Graph()
     copies: dict[fx.Node, fx.node.Argument] = {node: head.placeholder(node.name) for node in rows}
@@ -116,7 +124,7 @@ def _head_graph(graph: fx.Graph, rows: list[fx.Node], crossings: dict[fx.Node, C
 
 
 def _copy(nodes: list[fx.Node], graph: fx.Graph, copies: dict[fx.Node, fx.node.Argument]) -> None:
-    """Copies nodes into a graph in their order, and before each what it reads that is not copied yet."""
+    """Copy nodes into a graph in their order, each after any of its arguments that have no copy yet."""
 
     def copied(node: fx.Node) -> fx.node.Argument:
         if node not in copies:
@@ -127,24 +135,24 @@ def _copy(nodes: list[fx.Node], graph: fx.Graph, copies: dict[fx.Node, fx.node.A
         copied(node)
 
 
-# ----------------------------------------------------------------------------- what crosses the cut
+# ----------------------------------------------------------------------------- values at the split point
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A value at the cut that is a tensor with a row an image."""
+    """A value at the split point that is a tensor with one row per image."""
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """A value at the cut that is a multiple of the number of images, as `x.size(0)` gives it."""
+    """A value at the split point that is a multiple of the number of images, such as `x.size(0)`."""
 
     factor: int
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A value at the cut that is the same for every batch, such as the width of a feature map."""
+    """A value at the split point that is equal for all batches, such as the width of a feature map."""
 
     value: fx.node.Argument
 
@@ -152,15 +160,15 @@ class Constant:
 Crossing = Rows | BatchSize | Constant
 
 
-def _crossings(trunk: nn.Module, cut: list[fx.Node], images: Tensor) -> dict[fx.Node, Crossing]:
-    """Tells what each value at the cut is, by comparing a batch of 2 with a batch of 3.
+def _crossings(trunk: nn.Module, nodes: list[fx.Node], images: Tensor) -> dict[fx.Node, Crossing]:
+    """Classify each value at the split point by comparing a batch of 2 with a batch of 3.
 
     Raises:
-        Untraceable: a value can neither be gathered by row nor be kept as it is.
+        Untraceable: a value is neither one row per image, nor a constant, nor a multiple of the batch size.
     """
     with torch.no_grad():
         of_2, of_3 = trunk(images[:2]), trunk(images)
-    return {node: _crossing(node, *values) for node, *values in zip(cut, of_2, of_3, strict=True)}
+    return {node: _crossing(node, *values) for node, *values in zip(nodes, of_2, of_3, strict=True)}
 
 
 def _crossing(node: fx.Node, of_2: Any, of_3: Any) -> Crossing:
@@ -171,4 +179,4 @@ def _crossing(node: fx.Node, of_2: Any, of_3: Any) -> Crossing:
         return Constant(of_3)
     elif isinstance(of_3, int) and of_2 * 3 == of_3 * 2:
         return BatchSize(of_3 // 3)
-    raise Untraceable(f"behind it the network reads {node.name!r}, which has no row an image")
+    raise Untraceable(f"after the layer, the network reads {node.name!r}, which does not have one row per image")

@@ -1,4 +1,4 @@
-"""Trunk and head of a network that torch.fx cannot trace."""
+"""Split method `hook`, for networks that torch.fx cannot trace."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class _Reached(Exception):
-    """The target layer has been executed; what comes after it is not needed."""
+def split_with_hooks(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module]:
+    """Return a trunk that stops the network at the layer, and a head that substitutes the layer's output."""
+    return _HookTrunk(network, layer), _HookHead(network, layer)
 
 
-class HookTrunk(nn.Module):
-    """Trunk of a network that torch.fx cannot trace: images to the layer's output, and the images themselves."""
+class _LayerReached(Exception):
+    """The target layer has been executed; the modules after it need not run."""
+
+
+class _HookTrunk(nn.Module):
+    """Maps images to the layer's output and the images themselves, which the head needs."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
@@ -20,25 +25,24 @@ class HookTrunk(nn.Module):
         self.layer = layer
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the network up to the layer."""
         outputs: list[Tensor] = []
 
         def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
             outputs.append(output)
-            raise _Reached
+            raise _LayerReached
 
         hook = self.network.get_submodule(self.layer).register_forward_hook(stop)
         try:
             self.network(images)
-        except _Reached:
+        except _LayerReached:
             pass
         finally:
             hook.remove()
         return outputs[0], images
 
 
-class HookHead(nn.Module):
-    """Head of a network that torch.fx cannot trace: the network, with the layer's output substituted."""
+class _HookHead(nn.Module):
+    """Maps activations and images to logits: the whole network, with the layer's output substituted."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
@@ -46,7 +50,6 @@ class HookHead(nn.Module):
         self.layer = layer
 
     def forward(self, activations: Tensor, images: Tensor) -> Any:
-        """Run the network with `activations` as the layer's output."""
         hook = self.network.get_submodule(self.layer).register_forward_hook(lambda module, inputs, output: activations)
         try:
             return self.network(images)

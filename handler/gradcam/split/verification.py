@@ -1,4 +1,4 @@
-"""The two parts, verified against the network on random images."""
+"""Verification of a split against the network, on random images; and its memory per replay."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from gradcam.split.parts import Split, SplitError
 
 
 def verify(parts: Split, images: Tensor, activations: Tensor, logits: Tensor) -> None:
-    """Checks on random images that the parts give what the network gave, that images do not mix, and gradients.
+    """Check that the parts compute what the network computes, that images do not mix, and that gradients exist.
+
+    Args:
+        parts: the split.
+        images: random images, (B, 3, H, W).
+        activations: the network's own output of the target layer, (B, …).
+        logits: the network's own logits, (B, K).
 
     Raises:
-        SplitError: they do not; a network that mixes images cannot be served in batches either.
+        SplitError: a check failed. A network that mixes images cannot be served in batches, either.
     """
     with torch.no_grad():
         features = parts.features(images)
@@ -20,45 +26,45 @@ def verify(parts: Split, images: Tensor, activations: Tensor, logits: Tensor) ->
         for row, expected in enumerate(logits):
             index = torch.tensor([row], device=images.device)
             pairs["logits of one row of a batch"] = (parts.logits(features.rows(index))[0], expected)
-            pairs["logits of an image alone"] = (parts.logits(parts.features(images[index]))[0], expected)
+            pairs["logits of a single image"] = (parts.logits(parts.features(images[index]))[0], expected)
             for name, (ours, theirs) in pairs.items():
                 _check_equal(ours, theirs, parts.layer, name)
     try:
         with torch.enable_grad():
             gradients = parts.gradients(features, lambda logits: logits.amax(dim=1))
     except RuntimeError as error:
-        raise SplitError(f"cannot explain {parts.layer!r}: no gradient reaches it: {error}") from error
+        raise SplitError(f"Cannot explain {parts.layer!r}: no gradient reaches it: {error}") from error
     if not gradients.isfinite().all():
-        raise SplitError(f"cannot explain {parts.layer!r}: its gradients are not finite")
+        raise SplitError(f"Cannot explain {parts.layer!r}: its gradients are not finite")
 
 
 def _check_equal(ours: Tensor, theirs: Tensor, layer: str, name: str) -> None:
     if not theirs.isfinite().all():
-        raise SplitError(f"cannot cut at {layer!r}: the network's own {name} are not finite")
+        raise SplitError(f"Cannot split at {layer!r}: the network's own {name} are not finite")
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
-        raise SplitError(f"cannot cut at {layer!r}: the parts do not give the network's own {name}")
+        raise SplitError(f"Cannot split at {layer!r}: trunk and head do not reproduce the network's {name}")
 
 
-def replay_bytes(parts: Split, images: Tensor) -> int:
-    """Measures what autograd keeps of one pair's replay, and the pair's values at the cut."""
+def measure_replay_bytes(parts: Split, images: Tensor) -> int:
+    """Measure the memory of one pair's replay: its values at the split point, and what autograd saves."""
     parameters = {parameter.data_ptr() for parameter in parts.head.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def measure(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         if tensor.data_ptr() not in parameters:
-            kept[tensor.data_ptr()] = tensor.nbytes
+            saved[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     with torch.no_grad():
         features = parts.features(images)
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
         parts.gradients(features, lambda logits: logits[:, 0])
-    at_cut = features.activations.nbytes + sum(other.nbytes for other in features.others)
-    return at_cut + sum(kept.values())
+    at_split = features.activations.nbytes + sum(other.nbytes for other in features.others)
+    return at_split + sum(saved.values())
 
 
 def random_images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
-    """Returns seeded images (count, 3, H, W) on the network's device."""
+    """Return seeded random images (count, 3, H, W) on the network's device."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, 3, *input_size, generator=generator)  # (count, 3, H, W)
     return images.to(next(network.parameters()).device)

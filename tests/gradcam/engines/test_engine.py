@@ -184,7 +184,11 @@ def unable(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engine
 
 
 @pytest.mark.parametrize(
-    ("engine", "reason"), [(broken, "gives other activations than the network: cosine 0"), (unable, "not so much")]
+    ("engine", "reason"),
+    [
+        (broken, "computes other activations than the network: cosine must be at least 0.99999, got 0"),
+        (unable, "not so much"),
+    ],
 )
 def test_an_engine_that_is_wrong_does_not_serve(
     engine: Any, reason: str, parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
@@ -201,5 +205,5 @@ def test_maps_that_differ_are_found_where_activations_are_alike(
     random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))
     monkeypatch.setitem(cam.GRADIENT_METHODS, "gradcam", random)
     monkeypatch.setitem(engines.ENGINES, "openvino", lambda trunk, precision, images: trunk)
-    with pytest.raises(EngineError, match="gives other maps than the network"):
+    with pytest.raises(EngineError, match="computes other maps than the network"):
         engines.accelerate(parts, "openvino", "float32", images[:2])

@@ -137,7 +137,7 @@ def test_jpeg_of_the_longest_side_it_can_have(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 65_501), (65_501, 1)], ids=str)
 def test_jpeg_of_a_longer_side_is_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(InvalidOption, match=r"^overlay: jpeg holds at most 65,500 pixels a side"):
+    with pytest.raises(InvalidOption, match=r"^jpeg overlay must have at most 65,500 pixels per side, got"):
         overlay.encode(np.zeros((*shape, 3), np.uint8), "jpeg")
 
 

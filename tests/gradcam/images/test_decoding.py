@@ -438,7 +438,7 @@ def test_every_truncation_is_a_request_error_or_a_picture(kind: str) -> None:
         outcome = decoded_or_refused(data[:length])
         if isinstance(outcome, RequestError):
             assert (type(outcome), length < len(data)) == (UndecodableImage, True)
-            assert "send JPEG, PNG, WebP, BMP, GIF or TIFF" in str(outcome)
+            assert "send JPEG, PNG, WebP, BMP, GIF, or TIFF" in str(outcome)
         else:
             assert np.array_equal(outcome, whole)
             assert length > 0.9 * len(data)
@@ -460,13 +460,13 @@ def test_no_damage_whatever_is_anything_but_a_request_error_or_a_picture(kind: s
     ("data", "said"),
     [
         (b"", "empty (0 bytes)"),
-        (b"\0", "these 1 bytes are not a picture"),
-        (b"hello, world\n" * 100, "these 1,300 bytes are not a picture"),
-        (b'{"image": "AAAA"}', "not a picture"),
-        (b"<!DOCTYPE html><html></html>", "not a picture"),
-        (b"\0" * 1000, "not a picture"),
-        (b"\xff" * 1000, "not a picture"),
-        (b"P6 1 1 255 abc", "not a picture"),
+        (b"\0", "File is not an image (1 bytes)"),
+        (b"hello, world\n" * 100, "File is not an image (1,300 bytes)"),
+        (b'{"image": "AAAA"}', "not an image"),
+        (b"<!DOCTYPE html><html></html>", "not an image"),
+        (b"\0" * 1000, "not an image"),
+        (b"\xff" * 1000, "not an image"),
+        (b"P6 1 1 255 abc", "not an image"),
     ],
     ids=["empty", "one byte", "text", "json", "html", "zeros", "ones", "ppm"],
 )
@@ -474,7 +474,7 @@ def test_what_is_no_picture(data: bytes, said: str) -> None:
     error = refused(data)
     assert (type(error), error.code, error.status) == (UndecodableImage, "undecodable_image", 400)
     assert said in str(error)
-    assert str(error).endswith("send JPEG, PNG, WebP, BMP, GIF or TIFF")
+    assert str(error).endswith("send JPEG, PNG, WebP, BMP, GIF, or TIFF")
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_what_is_no_picture(data: bytes, said: str) -> None:
 def test_other_kinds_of_picture_are_called_by_their_name(data: bytes, name: str) -> None:
     error = refused(data)
     assert (type(error), error.code, error.status) == (UnsupportedImage, "unsupported_image", 415)
-    assert str(error) == f"{name} is not supported; send JPEG, PNG, WebP, BMP, GIF or TIFF"
+    assert str(error) == f"{name} is not supported; send JPEG, PNG, WebP, BMP, GIF, or TIFF"
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "ICO", "JPEG2000", "PPM"])
@@ -558,7 +558,7 @@ def test_pixels_up_to_the_limit() -> None:
     assert np.array_equal(decoded(data, dataclasses.replace(SETTINGS, max_image_pixels=35)), noise(5, 7))
     error = refused(data, dataclasses.replace(SETTINGS, max_image_pixels=34))
     assert (type(error), error.code, error.status) == (TooLarge, "image_too_large", 413)
-    assert str(error) == "the picture has 7 × 5 = 35 pixels, the limit is 34"
+    assert str(error) == "Image has 7 × 5 = 35 pixels, the limit is 34"
 
 
 SOF = b"\3\1\x22\0\2\x11\1\3\x11\1"
@@ -589,17 +589,17 @@ def test_too_many_pixels_are_refused_by_the_header_alone(header: Callable[[int, 
     # There are no pixels to decode: whoever tried would say "truncated".
     error = refused(header(10_001, 10_000))
     assert type(error) is TooLarge
-    assert str(error) == "the picture has 10001 × 10000 = 100,010,000 pixels, the limit is 64,000,000"
+    assert str(error) == "Image has 10001 × 10000 = 100,010,000 pixels, the limit is 64,000,000"
     error = refused(header(16_383, 16_383))
     assert type(error) is TooLarge
-    assert str(error) == "the picture has more than 128,000,000 pixels, the limit is 64,000,000"
+    assert str(error) == "Image has more than 128,000,000 pixels, the limit is 64,000,000"
 
 
 def test_as_many_scans_as_programs_write_and_no_more() -> None:
     assert decoded(hostile.jpeg_scans(64, 32, 100)).shape == (32, 64, 3)
     error = refused(hostile.jpeg_scans(64, 32, 101))
     assert (type(error), error.status) == (UndecodableImage, 400)
-    assert str(error).startswith("the picture has 101 scans")
+    assert str(error).startswith("Image has 101 JPEG scans, the limit is 100")
 
 
 def test_only_the_scans_of_the_picture_count() -> None:
@@ -608,21 +608,21 @@ def test_only_the_scans_of_the_picture_count() -> None:
     film = np.random.default_rng(0).integers(0, 256, 2**20, dtype=np.uint8).tobytes() + b"\xff\xda" * 200
     assert np.array_equal(decoded(data + film), decoded(data))
     filled = hostile.jpeg_scans(64, 32, 101).replace(b"\xff\xda", b"\xff\xff\xda")
-    assert str(refused(filled)).startswith("the picture has 101 scans")
+    assert str(refused(filled)).startswith("Image has 101 JPEG scans, the limit is 100")
 
 
 def test_a_tiff_of_as_many_pieces_as_programs_write_and_no_more() -> None:
     assert decoded(hostile.tiff_strips(100_000)).shape == (100_000, 16, 3)
     error = refused(hostile.tiff_strips(100_001))
     assert (type(error), error.status) == (UndecodableImage, 400)
-    assert str(error).startswith("the picture is in 100,001 pieces")
+    assert str(error).startswith("Image has 100,001 TIFF strips or tiles, the limit is 100,000")
 
 
 def test_a_tiff_whose_pieces_lie_on_one_another() -> None:
     assert decoded(hostile.tiff_overlapping(9, 2000, 2)).shape == (9, 16, 3)
     error = refused(hostile.tiff_overlapping(50_000, 1_000_000, 2))
     assert (type(error), error.status) == (UndecodableImage, 400)
-    assert "its pieces have 50,000,000,000 bytes, the file has 1,400,134" in str(error)
+    assert "its TIFF strips or tiles claim 50,000,000,000 bytes, the file has 1,400,134" in str(error)
 
 
 def test_nobody_hears_what_pillow_thinks_of_a_file() -> None:
@@ -640,7 +640,7 @@ def test_a_picture_that_takes_too_long() -> None:
     error = refused(hostile.many_comments(1_000_000, filled=False), impatient)
     assert time.monotonic() - start < 0.5
     assert (type(error), error.status) == (TooExpensive, 422)
-    assert str(error) == "the picture was not decoded in 0.2 s; save it anew with another program"
+    assert str(error) == "Image took more than 0.2 s to decode; re-save it with another program"
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
@@ -800,7 +800,7 @@ def jpeg(width: int, height: int, **options: Any) -> bytes:
 def test_large_jpegs_are_read_at_a_reduced_scale(
     sent: tuple[int, int], settings: Settings, read: tuple[int, int]
 ) -> None:
-    picture = decode(jpeg(*sent), settings, whole=False)
+    picture = decode(jpeg(*sent), settings, full_resolution=False)
     assert (picture.width, picture.height) == sent
     assert picture.image.size == read
     exact = our_input(decode(jpeg(*sent), settings).image, SETTINGS)
@@ -810,7 +810,7 @@ def test_large_jpegs_are_read_at_a_reduced_scale(
 
 
 def test_a_reduced_picture_that_lies_on_its_side() -> None:
-    picture = decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, whole=False)
+    picture = decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, full_resolution=False)
     assert (picture.width, picture.height, *picture.image.size) == (1200, 1000, 600, 500)
 
 
@@ -818,7 +818,7 @@ def test_a_reduced_picture_that_lies_on_its_side() -> None:
 def test_what_is_not_reduced(data: bytes) -> None:
     """A picture for an overlay, and what is no JPEG."""
     png = data.startswith(b"\x89PNG")
-    assert decode(data, FAST, whole=not png).image.size == (2000, 2000)
+    assert decode(data, FAST, full_resolution=not png).image.size == (2000, 2000)
 
 
 # ----------------------------------------------------------------------------- geometry

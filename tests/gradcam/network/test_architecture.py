@@ -44,7 +44,7 @@ def test_architectures_are_classifiers() -> None:
     ("name", "near"), [("resnet_18", "resnet18"), ("ResNet18", "resnet18"), ("fcn_resnet50", "resnet50")]
 )
 def test_an_unknown_architecture_is_told_the_near_names(name: str, near: str) -> None:
-    with pytest.raises(NetworkError, match=f"^'{name}' is not an architecture; did you mean .*'{near}'"):
+    with pytest.raises(NetworkError, match=f"^Unknown architecture '{name}'; did you mean .*'{near}'"):
         network.build(name, 10)
 
 
@@ -97,7 +97,7 @@ def test_the_default_layer_is_the_last_that_sees_it_all(model: type[nn.Module], 
 
 
 def test_a_network_without_a_grid_has_no_default_layer() -> None:
-    with pytest.raises(NetworkError, match=r"no layer of the network has an output that lies on the picture"):
+    with pytest.raises(NetworkError, match=r"No layer's output is a grid of positions on the image"):
         default_layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (8, 8))
 
 
@@ -113,7 +113,7 @@ def test_what_is_no_model_file(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "mine.py").write_text(f"from torch import nn\n{text}\n")
     with pytest.raises(NetworkError, match=reason):
         network.build("mine", 4, tmp_path / "mine.py")
-    with pytest.raises(NetworkError, match=r"there is no Python file"):
+    with pytest.raises(NetworkError, match=r"Model file must be an existing Python file, got"):
         network.build("mine", 4, tmp_path / "other.py")
 
 
@@ -140,7 +140,7 @@ def test_check_layer() -> None:
     with pytest.raises(UnknownName) as raised:
         check_layer(built, "layer4.1.conv9")
     assert (raised.value.code, raised.value.status) == ("unknown_layer", 422)
-    assert str(raised.value).startswith("the network has no layer 'layer4.1.conv9'; did you mean 'layer4.1.conv")
+    assert str(raised.value).startswith("Unknown layer 'layer4.1.conv9'; did you mean 'layer4.1.conv")
     with pytest.raises(UnknownName):
         check_layer(built, "")
 
@@ -185,32 +185,31 @@ def test_half_precision_is_loaded_as_float32() -> None:
 
 
 def test_missing_names() -> None:
-    assert refused(changed(**{"3_weight": None})) == "some.pth does not fit the network: it lacks 3.weight"
+    assert refused(changed(**{"3_weight": None})) == "some.pth does not fit the network (missing: 3.weight)"
 
 
 def test_unknown_names() -> None:
     message = refused(changed(extra=torch.zeros(1)))
-    assert message == "some.pth does not fit the network: it has, but the network does not: extra"
+    assert message == "some.pth does not fit the network (unexpected: extra)"
 
 
 def test_other_shapes() -> None:
     message = refused(changed(**{"3_weight": torch.zeros(5, 4), "3_bias": torch.zeros(5)}))
     assert message == (
-        "some.pth does not fit the network: it has in another shape: "
-        "3.weight (5, 4) instead of (2, 4), 3.bias (5,) instead of (2,)"
+        "some.pth does not fit the network (wrong shape: "
+        "3.weight (5, 4) instead of (2, 4), 3.bias (5,) instead of (2,))"
     )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_are_none(value: float) -> None:
     message = refused(changed(**{"3_bias": torch.tensor([0, value])}))
-    assert message == "some.pth does not fit the network: it has with numbers that are NaN or infinite: 3.bias"
+    assert message == "some.pth does not fit the network (NaN or infinite: 3.bias)"
 
 
 def test_many_differences_are_shortened() -> None:
     assert refused({"1.num_batches_tracked": torch.tensor(0), "a": torch.zeros(1)}) == (
-        "some.pth does not fit the network: it lacks 0.weight, 0.bias, 1.weight and 5 more; "
-        "it has, but the network does not: a"
+        "some.pth does not fit the network (missing: 0.weight, 0.bias, 1.weight and 5 more; unexpected: a)"
     )
 
 
@@ -232,7 +231,7 @@ def test_load_weights_reads_safetensors(tmp_path: Path) -> None:
     assert torch.equal(target.state_dict()["3.weight"], source.state_dict()["3.weight"])
     with pytest.raises(NetworkError, match=r"^weights.safetensors does not fit the network"):
         load_weights(nn.Linear(1, 1), path, digest)
-    with pytest.raises(NetworkError, match=r"^weights.safetensors is damaged: its SHA-256 is not"):
+    with pytest.raises(NetworkError, match=r"^weights.safetensors is damaged: its SHA-256 differs"):
         load_weights(target, path, "0" * 64)
 
 
@@ -276,22 +275,22 @@ def test_more_than_ten_labels_stay_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("l.txt", "", "every class needs a name"),
-        ("l.txt", "a\n\nb\n", "none may be empty"),
-        ("l.txt", b"\xff\xfea\0", "cannot read the labels file l.txt"),
-        ("l.json", "", "cannot read the labels file l.json"),
-        ("l.json", "{", "cannot read the labels file l.json"),
-        ("l.json", [], "every class needs a name"),
-        ("l.json", {}, "every class needs a name"),
-        ("l.json", ["a", " "], "none may be empty"),
-        ("l.json", ["a", 1], "every name must be a string"),
-        ("l.json", ["a", None], "every name must be a string"),
-        ("l.json", [["n01", 1]], "every name must be a string"),
-        ("l.json", [[]], "every name must be a string"),
-        ("l.json", {"0": {"name": "a"}}, "every name must be a string"),
-        ("l.json", {"0": "a", "2": "b"}, "must have the keys 0 to 1; 1 is missing"),
-        ("l.json", {"1": "a", "2": "b"}, "must have the keys 0 to 1; 0 is missing"),
-        ("l.json", {"tench": 0}, "must have the keys 0 to 0; 0 is missing"),
+        ("l.txt", "", "must have a name for every class"),
+        ("l.txt", "a\n\nb\n", "none of them empty"),
+        ("l.txt", b"\xff\xfea\0", "Cannot read labels file l.txt"),
+        ("l.json", "", "Cannot read labels file l.json"),
+        ("l.json", "{", "Cannot read labels file l.json"),
+        ("l.json", [], "must have a name for every class"),
+        ("l.json", {}, "must have a name for every class"),
+        ("l.json", ["a", " "], "none of them empty"),
+        ("l.json", ["a", 1], "must have a string as the name of every class"),
+        ("l.json", ["a", None], "must have a string as the name of every class"),
+        ("l.json", [["n01", 1]], "must have a string as the name of every class"),
+        ("l.json", [[]], "must have a string as the name of every class"),
+        ("l.json", {"0": {"name": "a"}}, "must have a string as the name of every class"),
+        ("l.json", {"0": "a", "2": "b"}, "must have the keys 0 to 1, but 1 is missing"),
+        ("l.json", {"1": "a", "2": "b"}, "must have the keys 0 to 1, but 0 is missing"),
+        ("l.json", {"tench": 0}, "must have the keys 0 to 0, but 0 is missing"),
         ("l.json", "5", "must be a JSON list of names"),
         ("l.json", '"tench"', "must be a JSON list of names"),
         ("l.json", "null", "must be a JSON list of names"),
@@ -307,7 +306,7 @@ def test_what_is_no_labels_file(tmp_path: Path, name: str, content: object, said
 
 @pytest.mark.parametrize("name", ["nowhere.txt", "nowhere.json", "."])
 def test_a_labels_file_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
-    with pytest.raises(NetworkError, match="cannot read the labels file"):
+    with pytest.raises(NetworkError, match="Cannot read labels file"):
         Labels.read(tmp_path / name)
 
 
@@ -333,23 +332,23 @@ def unknown(target: int | str) -> UnknownName:
 def test_an_index_outside(target: int) -> None:
     error = unknown(target)
     assert error.code == "unknown_class"
-    assert str(error) == f"there is no class {target}: indices go from 0 to 6"
+    assert str(error) == f"Class index must be between 0 and 6, got {target}"
 
 
 @pytest.mark.parametrize(("target", "indices"), [("crane", "2 and 4"), ("CRANE", "2 and 4"), ("HEN", "3 and 5")])
 def test_a_label_of_two_classes_lists_both(target: str, indices: str) -> None:
     error = unknown(target)
     assert error.code == "ambiguous_class"
-    assert str(error) == f"the label {target!r} belongs to the classes {indices}: ask for one by its index"
+    assert str(error) == f"Label {target!r} is ambiguous: classes {indices} have it; send an index"
 
 
 def test_an_unknown_label_is_told_the_near_names() -> None:
     error = unknown("tabbi cat")
     assert error.code == "unknown_class"
-    assert str(error).startswith("there is no class with the label 'tabbi cat'; did you mean ")
+    assert str(error).startswith("Unknown label 'tabbi cat'; did you mean ")
     assert "'tabby'" in str(error)
     assert str(unknown("egypt cat")).endswith("did you mean 'Egyptian cat'?")
-    assert str(unknown("qqqq")) == "there is no class with the label 'qqqq'"
+    assert str(unknown("qqqq")) == "Unknown label 'qqqq'"
 
 
 @pytest.mark.parametrize("target", ["x" * 1_000_000, "\ud800", "\0"], ids=["long", "surrogate", "nul"])

@@ -120,7 +120,7 @@ def test_invalid_image_is_named_and_skipped(
 ) -> None:
     (images / "broken.png").write_bytes((images / "left.png").read_bytes()[:60])
     assert run(archive, images, tmp_path / "out", "--methods", "gradcam") == 1
-    assert "skipped broken: the picture is truncated" in capsys.readouterr().err
+    assert "skipped broken: Image is truncated" in capsys.readouterr().err
     assert [row["picture"] for row in read(tmp_path / "out" / "pictures.csv")] == ["left", "right"]
 
 
@@ -158,7 +158,7 @@ def test_missing_folder(archive: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "no such file or folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("layer", "message"), [("9", "has no layer '9'"), ("6", "cannot explain '6'")])
+@pytest.mark.parametrize(("layer", "message"), [("9", "Unknown layer '9'"), ("6", "Cannot explain '6'")])
 def test_layer_that_cannot_be_explained(
     layer: str, message: str, archive: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
