@@ -104,9 +104,9 @@ def test_a_network_without_a_grid_has_no_default_layer() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("class A(nn.Module): pass\nclass B(nn.Module): pass", "has 2 nn.Module classes"),
-        ("x = 1", "has 0 nn.Module classes"),
-        ("def create_model(num_classes): return 3", "must return an nn.Module, not int"),
+        ("class A(nn.Module): pass\nclass B(nn.Module): pass", "got 2 classes"),
+        ("x = 1", "got 0 classes"),
+        ("def create_model(num_classes): return 3", "must return an nn.Module, got int"),
     ],
 )
 def test_what_is_no_model_file(tmp_path: Path, text: str, reason: str) -> None:

@@ -498,13 +498,17 @@ def test_a_layer_that_no_gradient_reaches_is_refused(forward: Callable[[Toy, Ten
 
 
 def test_an_output_with_one_position_is_refused() -> None:
-    refused(lambda m, x: m.end(m.layer(m.first(x).mean((2, 3), keepdim=True))), "no grid of positions")
-    with pytest.raises(SplitError, match="no grid of positions"):
+    refused(lambda m, x: m.end(m.layer(m.first(x).mean((2, 3), keepdim=True))), "must be a grid of positions")
+    with pytest.raises(SplitError, match="must be a grid of positions"):
         split(real("resnet18"), "layer4.1.conv2", (32, 32))
 
 
 def test_an_output_that_is_no_feature_map_is_refused() -> None:
-    refused(lambda m, x: m.end(m.layer(m.first(x))), r"its output \(5,\) an image is no grid of positions", "classes")
+    refused(
+        lambda m, x: m.end(m.layer(m.first(x))),
+        r"must be a grid of positions on the image, got shape \(5,\) per image",
+        "classes",
+    )
 
 
 @pytest.mark.parametrize(
