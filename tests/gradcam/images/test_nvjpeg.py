@@ -47,7 +47,7 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
 ]
 SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, decoding="fast")
-# Maximum and mean difference from Pillow, in gray levels. nvJPEG upsamples chroma in its own way; by how much is unknown.
+# Maximum and mean difference from Pillow, in gray levels. nvJPEG upsamples chroma differently, by an unknown amount.
 OFF = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
 # By EXIF's orientation, what the camera stored when the picture was to be seen upright.
 STORED = {
