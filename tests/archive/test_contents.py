@@ -1,4 +1,4 @@
-"""What is in an archive, and that it stands on its own feet."""
+"""An archive's files, and that it runs without this repository."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ALONE = """
 import importlib, json, pkgutil, sys
 from unittest.mock import Mock
 
-extracted, site_packages, picture = sys.argv[1:]
+extracted, site_packages, image = sys.argv[1:]
 sys.path += [extracted, site_packages]
 import gradcam, gradcam_handler
 for module in pkgutil.walk_packages(gradcam.__path__, "gradcam."):
@@ -91,7 +91,7 @@ context.request_processor = [RequestProcessor({"Accept": "application/json"})]
 (entry,) = list_classes_from_module(gradcam_handler)
 handler = entry()
 handler.initialize(context)
-(answer,) = handler.handle([{"body": bytearray(open(picture, "rb").read())}], context)
+(answer,) = handler.handle([{"body": bytearray(open(image, "rb").read())}], context)
 files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
 print(json.dumps({"entry": entry.__name__, "files": files, "answer": json.loads(answer)}))
 """
@@ -111,12 +111,12 @@ def config(extracted: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_holds_exactly_these_files(squash_archive: Path) -> None:
+def test_an_archive_has_exactly_these_files(squash_archive: Path) -> None:
     with zipfile.ZipFile(squash_archive) as archive:
         assert sorted(archive.namelist()) == FILES
 
 
-def test_code_is_the_checkouts_to_the_byte(extracted: Path) -> None:
+def test_code_equals_the_checkouts(extracted: Path) -> None:
     code = [name for name in FILES if name.endswith(".py")]
 
     assert {name: (extracted / name).read_bytes() for name in code} == {
@@ -124,7 +124,7 @@ def test_code_is_the_checkouts_to_the_byte(extracted: Path) -> None:
     }
 
 
-def test_leaves_caches_and_hidden_files_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caches_and_hidden_files_stay_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FILES:
         if name.endswith(".py"):
             copy = tmp_path / "handler" / name
@@ -215,10 +215,10 @@ def test_weights_are_a_resnet18s(extracted: Path) -> None:
 
 def test_archive_runs_with_nothing_of_this_repository_on_the_path(extracted: Path, tmp_path: Path) -> None:
     site_packages = sysconfig.get_paths()["purelib"]
-    picture = ROOT / "examples" / "coffee.jpg"
+    image = ROOT / "examples" / "coffee.jpg"
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", ALONE, extracted, site_packages, picture],
+        [sys.executable, "-I", "-S", "-c", ALONE, extracted, site_packages, image],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -227,9 +227,9 @@ def test_archive_runs_with_nothing_of_this_repository_on_the_path(extracted: Pat
     )
 
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["entry"] == "GradCAMHandler"  # the only class by TorchServe's own count
-    files: dict[str, str | None] = said["files"]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["entry"] == "GradCAMHandler"  # the only class that TorchServe finds
+    files: dict[str, str | None] = result["files"]
     assert {name for name in files if name == "gradcam" or name.startswith(("gradcam.", "gradcam_handler"))} == {
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in FILES if name.endswith(".py")
     }
@@ -238,8 +238,8 @@ def test_archive_runs_with_nothing_of_this_repository_on_the_path(extracted: Pat
             assert Path(file or "").is_relative_to(extracted)
         elif file is not None and Path(file).is_relative_to(ROOT):
             assert Path(file).is_relative_to(site_packages), f"{name} comes from the checkout"
-    assert len(said["answer"]["predictions"]) == 5
-    assert max(map(max, said["answer"]["explanations"][0]["heatmap"])) == 1
+    assert len(result["answer"]["predictions"]) == 5
+    assert max(map(max, result["answer"]["explanations"][0]["heatmap"])) == 1
 
 
 def test_entry_defines_exactly_one_class(extracted: Path) -> None:
