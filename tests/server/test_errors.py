@@ -34,7 +34,7 @@ BAD_IMAGES: dict[str, tuple[bytes, int, str, str]] = {
     "empty": (b"", 400, "undecodable_image", "empty"),
     "text": (b"hello, world", 400, "undecodable_image", "not an image"),
     "zeros": (bytes(1000), 400, "undecodable_image", "not an image"),
-    "html": (b"<!DOCTYPE html><html></html>", 400, "undecodable_image", "JPEG, PNG, WebP, BMP, GIF or TIFF"),
+    "html": (b"<!DOCTYPE html><html></html>", 400, "undecodable_image", "JPEG, PNG, WebP, BMP, GIF, or TIFF"),
     "jpeg truncated": (encoded(PIXELS, "JPEG")[:-2000], 400, "undecodable_image", "truncated"),
     "jpeg beginning": (encoded(PIXELS, "JPEG")[:20], 400, "undecodable_image", ""),
     "png truncated": (IMAGE[: len(IMAGE) // 2], 400, "undecodable_image", "truncated"),
