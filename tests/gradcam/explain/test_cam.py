@@ -1,16 +1,22 @@
-"""Activations and gradients to maps, against numbers worked out by hand."""
+"""Formulas of the methods, compared with numbers worked out by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
 
 from gradcam.explain import cam
 
 # Two channels on 2 × 3 positions.
 ACTIVATIONS = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]], [[10.0, 0, -10], [20, 0, 5]]]])
+
+
 # Their means over the positions are 2 and -0.5.
 GRADIENTS = torch.tensor([[[[0.0, 1, 2], [2, 3, 4]], [[0.0, 0, 0], [-6, 3, 0]]]])
+
+
 # Two times the first channel minus half the second.
 MAP = torch.tensor([[[-3.0, 4, 11], [-2, 10, 9.5]]])
 
@@ -58,3 +64,51 @@ def test_every_method_gives_a_map_a_row() -> None:
         alone = torch.cat([method.maps(activations[i : i + 1], gradients[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(maps, alone, msg=name)
         assert maps.shape == (3, 4, 6), name
+
+
+def test_captums_own_case() -> None:
+    class OneConvolution(nn.Module):
+        """Captum's `BasicModel_ConvNet_One_Conv`, with its weights."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(1, 2, 3, 1)
+            self.fc1 = nn.Linear(8, 4)
+            self.conv1.weight.data = torch.ones(2, 1, 3, 3)
+            self.conv1.bias.data = torch.tensor([-50.0, -75.0])
+            self.fc1.weight.data = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], dim=1)
+            self.fc1.bias.data = torch.zeros(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc1(self.conv1(x).relu().flatten(1)).relu()
+
+    model = OneConvolution().requires_grad_(False)
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    theirs = LayerGradCam(model.requires_grad_(True), model.conv1).attribute(x, 0)[0]
+    activations = model.conv1(x)
+    (gradients,) = torch.autograd.grad(model.fc1(activations.relu().flatten(1)).relu()[0, 0], activations)
+    torch.testing.assert_close(cam.gradcam(activations.detach(), gradients), theirs.detach())
+    assert theirs.flatten().tolist() == [11.25, 13.5, 20.25, 22.5]
+
+
+def test_fused_maps_are_the_mean_at_the_finest_resolution() -> None:
+    coarse = torch.tensor([[[1.0, 0.0]]])
+    fine = torch.tensor([[[0.0, 0.0, 1.0, 0.0]]])
+    mean = (torch.tensor([1.0, 0.75, 0.25, 0.0]) + fine[0, 0]) / 2
+    torch.testing.assert_close(cam.fuse([coarse, fine]), (mean / mean.max())[None, None])
+
+
+@pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e12])
+def test_maps_of_extreme_numbers_are_maps(method: str, scale: float) -> None:
+    """Neither NaN nor infinity, whatever is 0 or hardly anything or a lot."""
+    generator = torch.Generator().manual_seed(0)
+    activations, gradients = (torch.randn(2, 3, 4, 4, generator=generator) * scale for _ in range(2))
+    if method == "ablationcam":
+        maps = cam.ablationcam(activations, torch.zeros(2), torch.zeros(2, 3))
+    else:
+        maps = cam.GRADIENT_METHODS[method].maps(activations, gradients)
+    found = cam.normalize(maps)
+    assert found.isfinite().all()
+    assert found.min() >= 0
+    assert found.max() <= 1

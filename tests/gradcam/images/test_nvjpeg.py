@@ -1,6 +1,6 @@
-"""What a GPU decodes is what Pillow decodes, and what it cannot is left to Pillow.
+"""GPU decoding, compared with Pillow's; files that it cannot decode are left to Pillow.
 
-TorchCodec has one function for GPUs and CPUs, so on a CPU everything here but nvJPEG itself is tried.
+TorchCodec has one function for GPUs and CPUs, so everything here except nvJPEG itself also runs on a CPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from torch import Tensor
 from torch.nn import functional
@@ -29,7 +28,6 @@ from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
 from gradcam.images import decoding, nvjpeg
 from gradcam.images.decoding import DecodedImage, baseline_jpeg
 from gradcam.images.geometry import CropGeometry
-from gradcam.images.jpeg import as_baseline
 from gradcam.images.model_input import PreparedInput, model_input
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Request, Result
@@ -40,15 +38,21 @@ from gradcam.pipeline import Item, Pipeline
 from gradcam.settings import Settings
 from tests.support import oracles
 from tests.support.encoding import encoded
+from tests.support.jpeg_files import GIF, LEFT, ORDINARY, PNG, jpeg, photograph
 from tests.support.settings import settings
 
 DEVICES = [
     pytest.param("cpu"),
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
 ]
+
 SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, decoding="fast")
+
+
 # Maximum and mean difference from Pillow, in gray levels. nvJPEG upsamples chroma differently, by an unknown amount.
 OFF = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
+
+
 # By EXIF's orientation, what the camera stored when the picture was to be seen upright.
 STORED = {
     1: lambda upright: upright,
@@ -60,15 +64,6 @@ STORED = {
     7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
     8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
 }
-
-
-def jpeg(picture: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
-    return encoded(image, "JPEG", **{"quality": 95, **options})
-
-
-def photograph(width: int = 400, height: int = 300, seed: int = 0) -> Image.Image:
-    return oracles.seeded_image(width, height, seed)
 
 
 def halves(width: int, height: int) -> Image.Image:
@@ -98,9 +93,6 @@ def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, Prepar
 @pytest.fixture(scope="module")
 def decoder() -> Decoder:
     return decoder_on("cpu")
-
-
-# ----------------------------------------------------------------------------- what is decoded
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -207,56 +199,6 @@ def test_so_many_pixels_are_decoded_at_once(
         assert (seen[row].model_input.int() - exact(data)[1].int()).abs().max() <= 1
 
 
-# ----------------------------------------------------------------------------- what is left to Pillow
-
-
-ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
-
-
-def without_adobe(data: bytes) -> bytes:
-    at = data.index(b"\xff\xee")
-    return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
-
-
-PNG, GIF = (encoded(photograph(), kind) for kind in ("PNG", "GIF"))
-ORDINARY = jpeg(photograph())
-FRAME = ORDINARY.index(b"\xff\xc0\x00\x11")
-AFTER_FRAME = FRAME + 19
-
-
-def with_frame(channels: bytes) -> bytes:
-    """Returns a JPEG whose frame has the size of the ordinary one, and other channels."""
-    size = ORDINARY[FRAME + 4 : FRAME + 9]
-    return (
-        ORDINARY[:FRAME] + b"\xff\xc0" + struct.pack(">H", 7 + len(channels)) + size + channels + ORDINARY[AFTER_FRAME:]
-    )
-
-
-LEFT = {
-    "not a picture": b"hello",
-    "nothing": b"",
-    "png": PNG,
-    "two in one": encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
-    "progressive": jpeg(photograph(), progressive=True),
-    "four inks": jpeg(photograph().convert("CMYK")),
-    "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
-    "channels said to be red, green, blue": ORDINARY[:2] + ADOBE + ORDINARY[2:],
-    "channels that are not told": with_frame(b"\x03\x01\x22\x00"),
-    "brightness coarser than colour": with_frame(b"\x03\x01\x11\x00\x02\x22\x01\x03\x22\x01"),
-    "two frames": ORDINARY[:FRAME] + ORDINARY[FRAME:AFTER_FRAME] + ORDINARY[FRAME:],
-    "lossless": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
-    "arithmetic": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc9\x00\x11"),
-    "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
-    "another behind it": ORDINARY + ORDINARY,
-    "two scans": ORDINARY[:-2] + ORDINARY[ORDINARY.index(b"\xff\xda") :],
-    "gif that ends like one": GIF + b"\xff\xd9",
-    "cut short": ORDINARY[:-2],
-    "something behind it": ORDINARY + b"film",
-    "enlarged": jpeg(photograph(100, 80)),
-    "very long": jpeg(photograph(16, 9000)),
-}
-
-
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     data = LEFT[name]
@@ -264,22 +206,6 @@ def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
     assert ORDINARY not in LEFT.values()
     assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        with_frame(b""),
-        with_frame(b"\x01"),
-        with_frame(b"\x01\x01\x11\x00\x02\x11\x00"),
-        with_frame(b"\x02\x01\x11\x00\x02\x11\x00"),
-        ORDINARY[:AFTER_FRAME] + b"\xff\xd9",
-        ORDINARY[:AFTER_FRAME],
-    ],
-    ids=["no count", "one untold", "one and another", "two", "no scan", "no scan, no end"],
-)
-def test_odd_structures_are_not_plain(data: bytes) -> None:
-    assert as_baseline(data) is None
 
 
 def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,9 +296,6 @@ def test_when_the_time_is_over_no_more_is_looked_at(decoder: Decoder, monkeypatc
     assert calls == [3]
 
 
-# ----------------------------------------------------------------------------- where there is none
-
-
 def loaded(monkeypatch: pytest.MonkeyPatch, decode_jpeg: Any) -> Decoder | None:
     monkeypatch.setattr("torchcodec.decoders.decode_jpeg", decode_jpeg)
     return Decoder.load(SETTINGS, torch.device("cpu"))
@@ -403,9 +326,6 @@ def test_a_decoder_that_mixes_up_colours_is_not_used(
 
     assert loaded(monkeypatch, swapped) is None
     assert "nvJPEG differs from Pillow by" in caplog.text
-
-
-# ----------------------------------------------------------------------------- in the pipeline
 
 
 @pytest.fixture(scope="module")
