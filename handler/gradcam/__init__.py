@@ -1,23 +1,32 @@
 """Labels and Grad-CAM maps from one forward pass.
 
-The way of a request, and the module that knows each step:
+The path of a request, and the module of each step:
 
-    request row ──wire──▶ RequestGroup of Requests ──images──▶ picture, model input (B, 3, H, W)
-        ──split: trunk──▶ activations (B, C, h, w) ──split: head──▶ logits (B, K)
+    payload ──protocols──▶ requests ──admission──▶ checked requests ──images──▶ model inputs (B, 3, H, W)
+        ──engines: trunk──▶ activations (B, C, h, w) ──split: head──▶ logits (B, K)
         ──split: head again, with gradients──▶ gradients (N, C, h, w)
-        ──explainer, cam──▶ maps (N, h, w) ──overlay──▶ coloured picture ──wire──▶ reply
+        ──explain──▶ maps (N, h, w) ──results──▶ results, with overlays ──protocols──▶ reply
 
-    errors     what may be wrong with a request, each with its HTTP status
-    options    what a request may ask for
-    message    the types that travel: Request, Result, Reply
-    plain      bytes, forms and JSON, one picture each; kserve: KServe's protocols, several pictures
-    settings   what model-config.yaml says about the model
-    jpeg       what a JPEG's markers say; nvjpeg: decoding on a GPU
-    layout     how a layer's output lies on the picture
-    engines    what runs the trunk; onednn: torch's own convolutions, packed
-    network    architecture, weights, labels, target layer
-    machine    how many cores and how much memory there are
-    pipeline   the steps above, for a batch in which any row may fail alone
+    pipeline        the steps above, for a batch in which any request may fail alone
+    admission       checks of a request against the model
+    batch           what each step hands to the next
+    forward_passes  which items share a forward pass, and in which order
+    layer_splits    the network's splits by layer
+    results         logits and maps to results
+    message         what travels between protocols and pipeline: Request, Result, Reply
+    options         options of a request
+    settings        settings of the model, from model-config.yaml
+    errors          every error that a request can cause, with its HTTP status
+    machine         cores and memory that this process may use
+
+    protocols/      request bodies to requests, results to replies
+    images/         decoding, orientation, limits, model input
+    network/        architecture, weights, labels, target layer
+    split/          network to trunk and head, with verification
+    engines/        what runs the trunk
+    explain/        formulas of the methods, maps of (image, class) pairs, overlay
+
+Imports point down: adapter, pipeline, its helpers, packages, errors. tests/gradcam/test_imports.py checks the rules.
 """
 
 __version__ = "0.1.0"

@@ -1,18 +1,17 @@
-"""Everything that may be wrong with a request.
+"""Every error that a request can cause, and the modules that raise it.
 
     RequestError
-    ├── InvalidRequest        400  no picture in it, or not the form it should have    (plain, kserve, wire)
-    ├── InvalidOption         400  an option's name, type or range                     (options, pipeline)
-    ├── UndecodableImage      400  not a picture, or a broken one                      (images)
-    ├── TooLarge              413  more bytes or pixels than the model's settings say  (images, pipeline, wire)
-    ├── UnsupportedImage      415  a picture, but of a kind that is not decoded        (images)
-    ├── UnknownName           422  a class, layer or method the model does not have    (network, pipeline)
-    ├── TooMany               422  more classes, layers or pictures than allowed       (kserve, pipeline)
-    ├── TooExpensive          422  an answer that takes longer than allowed            (pipeline, explainer)
-    └── NumericalOverflow     422  a picture too much for the network's precision      (pipeline)
+    ├── InvalidRequest     400  No image, or a body of the wrong form            (protocols)
+    ├── InvalidOption      400  Name, type or range of an option                 (admission, explain, options)
+    ├── UndecodableImage   400  Not an image, or a truncated or corrupt one      (images)
+    ├── TooLarge           413  More bytes or pixels than the settings allow     (admission, images, protocols)
+    ├── UnsupportedImage   415  An image in a format that is not decoded         (images)
+    ├── UnknownName        422  A class, layer or method that the model lacks    (admission, layer_splits, network)
+    ├── TooMany            422  More images, classes or passes than allowed      (admission, protocols)
+    ├── TooExpensive       422  Time limit of the batch or of decoding exceeded  (images, layer_splits, pipeline)
+    └── NumericalOverflow  422  Overflow of the network's precision              (results)
 
-A fault that is not the request's has no place here: it is raised as it is, logged with its cause
-and fails the batch.
+A fault of the server is not a RequestError: it is raised unchanged, logged with its cause, and fails the whole batch.
 """
 
 from __future__ import annotations
@@ -22,29 +21,32 @@ import reprlib
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
-LONGEST_NAME = 200
-SHOWN_CHARACTERS = 60
-# Unlike `repr`, it stops at some depth: JSON may be nested as deep as Python's stack.
-QUOTE = reprlib.Repr()
-QUOTE.maxstring = QUOTE.maxother = QUOTE.maxlong = SHOWN_CHARACTERS
+MAX_COMPARED_CHARACTERS = 200
+MAX_REPR_CHARACTERS = 60
+# Unlike `repr`, this stops at some depth: JSON may be nested as deep as Python's stack.
+SHORT_REPR = reprlib.Repr()
+SHORT_REPR.maxstring = SHORT_REPR.maxother = SHORT_REPR.maxlong = MAX_REPR_CHARACTERS
 
 
 class RequestError(Exception):
-    """A request that cannot be answered; the message says what is wrong and what would be right."""
+    """A request that cannot be answered.
+
+    The message states what was wrong, the value received, and what is valid.
+    """
 
     status: ClassVar[int]
     phrase: ClassVar[str]
     code: str
 
     def __init__(self, message: str, code: str | None = None) -> None:
-        """Keeps the message for the client; `code` replaces the class's machine-readable code."""
+        """Store the client's message; `code` replaces the class's machine-readable code."""
         super().__init__(message)
         if code is not None:
             self.code = code
 
 
 class InvalidRequest(RequestError):
-    """The request holds no picture, or its JSON has the wrong form."""
+    """A request without an image, or with JSON of the wrong form."""
 
     status = 400
     phrase = "Bad Request"
@@ -52,7 +54,7 @@ class InvalidRequest(RequestError):
 
 
 class InvalidOption(RequestError):
-    """An option that does not exist, or a value that it cannot take."""
+    """An option that does not exist, or an invalid value of one."""
 
     status = 400
     phrase = "Bad Request"
@@ -60,7 +62,7 @@ class InvalidOption(RequestError):
 
 
 class UndecodableImage(RequestError):
-    """Bytes that are not a picture, or a truncated or corrupt one."""
+    """Bytes that are not an image, or a truncated or corrupt image."""
 
     status = 400
     phrase = "Bad Request"
@@ -76,7 +78,7 @@ class TooLarge(RequestError):
 
 
 class UnsupportedImage(RequestError):
-    """A picture of a kind that is not decoded."""
+    """An image in a format that is not decoded."""
 
     status = 415
     phrase = "Unsupported Media Type"
@@ -92,7 +94,7 @@ class UnknownName(RequestError):
 
 
 class TooMany(RequestError):
-    """More classes, layers or pictures in one message than the model's settings allow."""
+    """More images, classes or forward passes than the model's settings allow for one request."""
 
     status = 422
     phrase = "Unprocessable Entity"
@@ -100,7 +102,7 @@ class TooMany(RequestError):
 
 
 class TooExpensive(RequestError):
-    """An answer that takes longer than the model's settings allow."""
+    """A result that takes longer than the model's settings allow."""
 
     status = 422
     phrase = "Unprocessable Entity"
@@ -108,7 +110,7 @@ class TooExpensive(RequestError):
 
 
 class NumericalOverflow(RequestError):
-    """A picture on which the network's numbers leave the range of its precision."""
+    """An image on which the network's numbers leave the range of its precision."""
 
     status = 422
     phrase = "Unprocessable Entity"
@@ -116,20 +118,21 @@ class NumericalOverflow(RequestError):
 
 
 def truncated_repr(value: object) -> str:
-    """Returns a client's value as an error message quotes it: recognisable, but never long."""
-    text = QUOTE.repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+    """Return a client's value as an error message quotes it, at most 60 characters long."""
+    text = SHORT_REPR.repr(value)
+    return text if len(text) <= MAX_REPR_CHARACTERS else f"{text[: MAX_REPR_CHARACTERS - 1]}…"
 
 
-def unknown_message(kind: str, name: str, known: Collection[str]) -> str:
-    """Returns the message for a name that is none of the known ones."""
-    return f"there is no {kind} {truncated_repr(name)}{suggestions(name, known)} ({kind}s are {', '.join(known)})"
+def unknown_message(kind: str, name: str, valid: Collection[str]) -> str:
+    """Return the error message for a name that is not among the valid ones."""
+    near = suggestions(name, valid)
+    return f"Unknown {kind} {truncated_repr(name)}{near or ';'} {'V' if near else 'v'}alid {kind}s: {', '.join(valid)}"
 
 
-def suggestions(name: str, known: Iterable[str]) -> str:
-    """Returns `"; did you mean 'x' or 'y'?"` for the known names nearest to `name`, or nothing."""
-    if len(name) > LONGEST_NAME:
-        return ""  # to compare a megabyte with a thousand labels would take minutes
-    by_folded = {candidate.casefold(): candidate for candidate in known}
+def suggestions(name: str, valid: Iterable[str]) -> str:
+    """Return `"; did you mean 'x' or 'y'?"` for the valid names most similar to `name`, or an empty string."""
+    if len(name) > MAX_COMPARED_CHARACTERS:
+        return ""  # comparing a megabyte with a thousand labels would take minutes
+    by_folded = {candidate.casefold(): candidate for candidate in valid}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(by_folded[folded]) for folded in near)}?" if near else ""

@@ -1,9 +1,9 @@
-"""What travels: a client's message with its requests, and a result for each of these."""
+"""Values that travel between the protocols and the pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,18 @@ from gradcam.options import Encoding, Options
 
 @dataclass(frozen=True)
 class Request:
-    """One picture and what is asked about it."""
+    """One image and its options."""
 
     image: bytes
     options: Options
     accept: Encoding | None = None
-    """The answer is to be the overlay itself, in this encoding, instead of JSON."""
+    """Encoding of the overlay that is returned instead of JSON; None: JSON."""
     images_in_request: int = 1
-    """How many pictures the message has, this one too; they share what one message may cost."""
+    """Number of images in the request group, including this one; they share the limits of one request."""
 
     @property
     def encoding(self) -> Encoding | None:
-        """Of the overlay; None where no overlay is asked for."""
+        """Encoding of the overlay; None without an overlay."""
         return self.accept or (None if self.options.overlay == "none" else self.options.overlay)
 
 
@@ -41,25 +41,25 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What spoke for one class."""
+    """The evidence for one class."""
 
     prediction: Prediction
     heatmap: NDArray[np.float32]
-    """(h, w) in [0, 1], maximum 1; all 0 where nothing speaks for the class."""
+    """(h, w) in [0, 1], maximum 1; all 0 without evidence for the class."""
     peak: tuple[int, int] | None
-    """x and y of the map's maximum, in pixels of the picture as sent; None for a map that is all 0."""
+    """x and y of the map's maximum, in pixels of the image as sent; None for a map that is all 0."""
     overlay: bytes | None
-    """The encoded overlay, where one was asked for."""
+    """The encoded overlay, if requested."""
 
     @property
     def evidence(self) -> bool:
-        """Whether anything speaks for the class."""
+        """Whether any part of the image is evidence for the class."""
         return self.peak is not None
 
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to one request."""
+    """Predictions and explanations of one image."""
 
     request: Request
     predictions: list[Prediction]
@@ -67,26 +67,30 @@ class Result:
     method: str
     layers: tuple[str, ...]
     width: int
+    """Width of the oriented image as sent, in pixels."""
     height: int
     region: Region
+    """Part of the image that the network sees."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back to the client."""
+    """A response to the client, independent of the server."""
 
     status: int
     phrase: str
     content_type: str
     body: str | bytes
     errors: tuple[RequestError, ...] = ()
-    """What is refused: all of it, or some of KServe's pictures."""
+    """Errors of the images that failed: of all images, or in KServe's protocols of some."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further response headers."""
 
 
 @dataclass(frozen=True)
 class RequestGroup:
-    """What came from a client at once: one request, or several in KServe's formats."""
+    """The requests of one HTTP message or gRPC call: one image, or several in KServe's protocols."""
 
     requests: list[Request | RequestError]
     reply: Callable[[Sequence[Result | RequestError]], Reply]
-    """Takes a result for each request to the reply in the client's format."""
+    """Renders one result per request as the reply in the client's format."""

@@ -279,7 +279,7 @@ def test_table_with_bytes_is_explained_without_its_finished_rows(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "gradcm"], "UnknownName: there is no method 'gradcm'; did you mean 'gradcam'"),
+        (["--method", "gradcm"], "UnknownName: Unknown method 'gradcm'; did you mean 'gradcam'"),
         (["--gpu"], "Ray has no GPU"),
         (["--archive", str(COMMAND)], "is not a model archive"),
     ],

@@ -32,8 +32,9 @@ with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from gradcam.images import jpeg
     from gradcam.images.decoding import decode
     from gradcam.message import Request
-    from gradcam.protocols import dispatch as wire
-    from gradcam.protocols.kserve import Model
+    from gradcam.protocols import dispatch
+    from gradcam.protocols.dispatch import Payload
+    from gradcam.protocols.kserve_v2 import ServedModel
     from tests.support import hostile
     from tests.support.settings import settings
 
@@ -43,7 +44,7 @@ SECONDS_PER_INPUT = 5
 HANG_SECONDS = 60
 MEGABYTES = 1024
 LONGEST = 16384
-MODEL = Model("hats", "1.0")
+MODEL = ServedModel("hats", "1.0")
 SMALL = ("1 × 1", "png 2^31 - 1", "gif 65,535 background", "webp 16,383", "bmp 2^31 - 1", "tiff 2^32 - 1", "zip")
 # The first byte selects the code under test.
 TO_DECODER, TO_PARSER = b"P", b"J"
@@ -64,21 +65,20 @@ def check_decoder(data: bytes) -> None:
 
 def check_parser(data: bytes) -> None:
     """Parse bytes as a JSON body; render the errors of a request that was rejected entirely."""
-    headers = {"content-type": "application/json"}
-    message = wire.parse({"body": data}, headers, 4, MODEL)
-    for request in message.requests:
+    group = dispatch.parse(Payload(data, "application/json"), MODEL, 4)
+    for request in group.requests:
         assert isinstance(request, Request | RequestError)
         if isinstance(request, RequestError):
             check_error(request)
-    if all(isinstance(request, RequestError) for request in message.requests):
-        errors: list[Any] = list(message.requests)
-        reply = wire.render(message, errors, 2**30)
+    if all(isinstance(request, RequestError) for request in group.requests):
+        errors: list[Any] = list(group.requests)
+        reply = dispatch.render(group, errors, 2**30)
         assert 400 <= reply.status < 500
         assert json.loads(reply.body)["error"]["code"] == errors[0].code
 
 
 def check_error(error: RequestError) -> None:
-    """Check the status and the length of an error's message."""
+    """Check the status and the length of an error's group."""
     assert 400 <= error.status < 500
     assert 0 < len(str(error)) < 600
 

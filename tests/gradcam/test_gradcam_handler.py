@@ -22,10 +22,11 @@ from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 
 from gradcam import machine
+from gradcam.batch import Explained
 from gradcam.message import Result
 from gradcam.network import architecture as network
 from gradcam.network.weights import load_weights
-from gradcam.pipeline import Explained, Pipeline
+from gradcam.pipeline import Pipeline
 from gradcam_handler import GradCAMHandler
 from tests.support import oracles
 from tests.support.encoding import encoded
@@ -34,7 +35,7 @@ WIDTH, HEIGHT = 150, 120
 
 
 class Metrics:
-    """Stands in for TorchServe's metrics; keeps what the handler records."""
+    """Replaces TorchServe's metrics, and stores what the handler records."""
 
     def __init__(self) -> None:
         self.recorded: list[tuple[str, float, str, str, list[str]]] = []
@@ -82,7 +83,7 @@ def handler(archive: Path) -> GradCAMHandler:
 
 
 class Served:
-    """The replies to a batch: bodies, and what the frontend would send with them."""
+    """The replies to a batch: bodies, and the status and headers that the frontend would send."""
 
     def __init__(self, context: Context, bodies: list[Any]) -> None:
         self.context = context
@@ -102,7 +103,7 @@ class Served:
 
 
 def serve(handler: GradCAMHandler, *requests: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Served:
-    """Sends rows, each with its headers, through `handle` as the worker does."""
+    """Pass rows, each with its headers, through `handle` as the worker does."""
     context = Context("resnet18", "", {}, len(requests), None, "0.12.0", metrics=Metrics())
     context.request_ids = {index: f"request-{index}" for index in range(len(requests))}
     context.request_processor = [RequestProcessor(dict(headers)) for _, headers in requests]
@@ -110,7 +111,7 @@ def serve(handler: GradCAMHandler, *requests: tuple[Mapping[str, Any], Mapping[s
     return Served(context, bodies)
 
 
-def test_a_picture_is_answered_as_the_tutorial_would(handler: GradCAMHandler, archive: Path) -> None:
+def test_a_reply_equals_the_tutorial(handler: GradCAMHandler, archive: Path) -> None:
     served = serve(handler, ({"body": bytearray(seeded(1))}, {}))
     document = served.document()
     model = network.build("resnet18", 1000)
@@ -136,7 +137,7 @@ def test_every_row_gets_its_own_reply_status_and_content_type(handler: GradCAMHa
     served = serve(
         handler,
         ({"body": bytearray(seeded(0))}, {"Gradcam-Targets": "7"}),
-        ({"body": bytearray(b"not a picture")}, {}),
+        ({"body": bytearray(b"not an image")}, {}),
         ({"data": bytearray(seeded(2, "JPEG"))}, {"accept": "image/png"}),
         ({"data": bytearray(seeded(3)), "explain": bytearray(b"0")}, {}),
         ({"body": in_json}, {"content-type": "application/json"}),
@@ -191,24 +192,24 @@ def test_a_batch_of_8_equals_8_singles(handler: GradCAMHandler) -> None:
             np.testing.assert_allclose(mine["probability"], other["probability"], rtol=1e-4)
 
 
-def test_grpc_hears_that_no_more_is_to_come(handler: GradCAMHandler) -> None:
-    """Without the header, a call of StreamPredictions makes TorchServe end the worker; with it, HTTP has no status."""
+def test_a_header_ends_the_stream_over_grpc(handler: GradCAMHandler) -> None:
+    """Without the header, TorchServe kills the worker at StreamPredictions; with it, HTTP loses the status."""
     headers = {"data": {"content-type": ""}}
 
     served = serve(
         handler,
         ({"data": bytearray(seeded(1))}, headers),
         ({"data": bytearray(seeded(1))}, {**headers, "Host": "localhost"}),
-        ({"data": bytearray(b"not a picture")}, headers),
+        ({"data": bytearray(b"not an image")}, headers),
     )
 
-    said = [served.context.get_response_headers(index).get("ts_stream_next") for index in range(3)]
-    assert said == ["false", None, "false"]
+    ends = [served.context.get_response_headers(index).get("ts_stream_next") for index in range(3)]
+    assert ends == ["false", None, "false"]
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_request_at_explanations_and_one_at_predictions_share_a_batch(handler: GradCAMHandler, first: int) -> None:
-    # TorchServe adds the header at `/explanations`; the base class asks it of the first request only.
+    # TorchServe adds the header at `/explanations`; the base class reads only the first request's.
     plain, explained = {}, {"explain": "True"}
     headers = [plain, explained] if first == 0 else [explained, plain]
     served = serve(handler, *(({"body": bytearray(seeded(seed))}, headers[seed]) for seed in (0, 1)))
@@ -221,76 +222,74 @@ def test_a_request_at_explanations_and_one_at_predictions_share_a_batch(handler:
 
 
 @pytest.mark.parametrize("described", [0, 1])
-def test_a_describe_header_on_a_picture_does_not_take_over_the_batch(handler: GradCAMHandler, described: int) -> None:
+def test_a_describe_header_on_an_image_does_not_describe_the_batch(handler: GradCAMHandler, described: int) -> None:
     headers: list[dict[str, str]] = [{}, {}]
     headers[described] = {"describe": "True"}
     served = serve(handler, *(({"body": bytearray(seeded(seed))}, headers[seed]) for seed in (0, 1)))
-    assert len(served.bodies) == 2, "one reply a request, or TorchServe answers all of them 503"
+    assert len(served.bodies) == 2, "one reply per request, or TorchServe answers all of them with 503"
     for seed in (0, 1):
         assert len(served.document(seed)["explanations"]) == 1
 
 
-def test_a_genuine_describe_is_answered(handler: GradCAMHandler, archive: Path) -> None:
+def test_a_genuine_describe_request_is_answered(handler: GradCAMHandler, archive: Path) -> None:
     served = serve(handler, ({}, {"describe": "True"}))
     (description,) = served.bodies
-    known = json.loads(json.dumps(description, allow_nan=False))
+    described = json.loads(json.dumps(description, allow_nan=False))
     config = yaml.safe_load((archive / "model-config.yaml").read_text())["gradcam"]
-    assert {key: known[key] for key in config} == config
-    assert known["layer"] == "layer4.1.conv2"
-    assert known["methods"][:3] == ["gradcam", "gradcam++", "xgradcam"]
-    assert known["layers"][-3:] == ["layer4.1.bn2", "avgpool", "fc"]
-    assert known["cut"] == "fx"
-    assert known["decoder"] == "pillow"
-    assert known["weights"] == "random (seed 0)"
-    assert len(known["labels"]) == 1000
-    assert known["labels"][281] == "tabby"
-    assert known["device"] == "cpu"
-    assert known["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert known["versions"]["pillow"] == PIL.__version__
+    assert {key: described[key] for key in config} == config
+    assert described["layer"] == "layer4.1.conv2"
+    assert described["methods"][:3] == ["gradcam", "gradcam++", "xgradcam"]
+    assert described["layers"][-3:] == ["layer4.1.bn2", "avgpool", "fc"]
+    assert described["cut"] == "fx"
+    assert described["decoder"] == "pillow"
+    assert described["weights"] == "random (seed 0)"
+    assert len(described["labels"]) == 1000
+    assert described["labels"][281] == "tabby"
+    assert described["device"] == "cpu"
+    assert described["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert described["versions"]["pillow"] == PIL.__version__
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    assert f'version = "{known["versions"]["gradcam-serving"]}"' in project.read_text(encoding="utf-8").splitlines()
+    assert f'version = "{described["versions"]["gradcam-serving"]}"' in project.read_text(encoding="utf-8").splitlines()
 
 
-def test_the_stages_hand_on_what_the_base_class_passes(handler: GradCAMHandler) -> None:
+def test_the_phases_may_be_called_one_by_one(handler: GradCAMHandler) -> None:
     # TorchServe's profiler calls the phases itself, one after the other.
     handler.context = Context("resnet18", "", {}, 2, None, "0.12.0", metrics=Metrics())
     handler.context.request_ids = {0: "good", 1: "bad"}
     handler.context.request_processor = [RequestProcessor({}), RequestProcessor({})]
     batch = handler.preprocess([{"body": bytearray(seeded(0))}, {"body": bytearray(b"no")}])
-    messages, forward = handler.inference(batch)
-    (leg,) = forward.legs
-    assert leg.forward.logits.shape == (1, 1000)
-    assert not leg.forward.logits.requires_grad
+    groups, forward = handler.inference(batch)
+    (completed,) = forward.passes
+    assert completed.forward.logits.shape == (1, 1000)
+    assert not completed.forward.logits.requires_grad
     with torch.no_grad():
-        good, bad = handler.postprocess((messages, forward))
+        good, bad = handler.postprocess((groups, forward))
     assert json.loads(good)["explanations"][0]["evidence"] is True
     assert json.loads(bad)["error"]["code"] == "undecodable_image"
 
 
-def test_nothing_stays_from_one_batch_to_the_next(handler: GradCAMHandler) -> None:
+def test_batches_leave_no_state_behind(handler: GradCAMHandler) -> None:
     request = ({"body": bytearray(seeded(0))}, {"gradcam-explain": "2"})
     before = serve(handler, request).bodies
     serve(handler, ({"body": bytearray(seeded(1))}, {"explain": "True"}), ({}, {}), ({"body": bytearray(b"no")}, {}))
     assert serve(handler, request).bodies == before
 
 
-def test_a_worker_without_its_settings_says_which_are_missing(archive: Path) -> None:
+def test_a_worker_without_settings_names_the_missing_block(archive: Path) -> None:
     context = worker_context(archive)
     context.model_yaml_config = {"batchSize": 8}
     with pytest.raises(ValueError, match="gradcam"):
         GradCAMHandler().initialize(context)
 
 
-def test_a_worker_is_warm_and_takes_no_more_threads_than_there_are_cores(
-    archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_is_warm_and_uses_at_most_one_thread_per_core(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answered: list[int] = []
     results = Pipeline.results
 
     def counted(pipeline: Pipeline, explained: Explained) -> list[Any]:
-        made = results(pipeline, explained)
-        answered.extend([len(made)] if all(isinstance(result, Result) for result in made) else [])
-        return made
+        batch = results(pipeline, explained)
+        answered.extend([len(batch)] if all(isinstance(result, Result) for result in batch) else [])
+        return batch
 
     monkeypatch.setattr(Pipeline, "results", counted)
     monkeypatch.setattr(machine, "cores", lambda: 1)

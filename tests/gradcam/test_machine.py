@@ -1,4 +1,4 @@
-"""Limits as control groups of both versions write them."""
+"""Limits in the notation of both versions of control groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL_CORES = len(os.sched_getaffinity(0))
 ALL_MEMORY = psutil.virtual_memory().total
 
 
-def written(folder: Path, files: dict[str, str]) -> Path:
+def folder_with(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 )
 def test_cores(files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
-    assert machine.cores(written(tmp_path, files)) == cores
+    assert machine.cores(folder_with(tmp_path, files)) == cores
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_cores(files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: p
     ids=str,
 )
 def test_memory(files: dict[str, str], memory: int, tmp_path: Path) -> None:
-    assert machine.memory(written(tmp_path, files)) == memory
+    assert machine.memory(folder_with(tmp_path, files)) == memory
 
 
 def test_this_machine() -> None:
@@ -61,10 +61,10 @@ def test_this_machine() -> None:
     assert 2**28 < machine.memory() <= ALL_MEMORY
 
 
-def test_free_memory_is_given_back() -> None:
+def test_free_memory_is_returned() -> None:
     process = psutil.Process()
     pieces = [bytes(60_000) for _ in range(3000)]
-    last = pieces.pop()  # keeps glibc from giving back by itself what lies below
+    last = pieces.pop()  # keeps glibc from returning the memory below by itself
     pieces.clear()
     held = process.memory_info().rss
     machine.return_memory()

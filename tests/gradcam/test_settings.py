@@ -1,4 +1,4 @@
-"""The `gradcam:` block: there and back, and every way it can be wrong."""
+"""The `gradcam:` block: round trip, defaults, and every invalid key and value."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ BLOCK = SETTINGS.to_mapping()
 REQUIRED = ["architecture", "num_classes", "weights", "weights_sha256", "input_size", "mean", "std", "layer"]
 
 
-def refused(block: Any) -> str:
+def rejected(block: Any) -> str:
     with pytest.raises(SettingsError) as raised:
         Settings.from_mapping(block)
     return str(raised.value)
 
 
-def test_there_and_back_through_yaml() -> None:
+def test_round_trip_through_yaml() -> None:
     text = yaml.safe_dump({"minWorkers": 1, "gradcam": BLOCK}, sort_keys=False)
     assert Settings.from_mapping(yaml.safe_load(text)["gradcam"]) == SETTINGS
 
@@ -56,7 +56,7 @@ def test_defaults() -> None:
     assert (settings.max_image_bytes, settings.max_image_pixels) == (33_554_432, 64_000_000)
 
 
-def test_whole_numbers_are_numbers() -> None:
+def test_integers_are_accepted_as_floats() -> None:
     settings = Settings.from_mapping({**BLOCK, "mean": [0, 0, 0], "std": [1, 1, 1]})
     assert settings.std == (1.0, 1.0, 1.0)
     assert all(type(number) is float for number in settings.mean + settings.std)
@@ -64,79 +64,79 @@ def test_whole_numbers_are_numbers() -> None:
 
 @pytest.mark.parametrize("key", REQUIRED)
 def test_a_missing_key(key: str) -> None:
-    assert refused({name: value for name, value in BLOCK.items() if name != key}) == f"gradcam: {key!r} is missing"
+    assert rejected({name: value for name, value in BLOCK.items() if name != key}) == f"gradcam: {key!r} is missing"
 
 
 @pytest.mark.parametrize("block", [None, [], "resnet18", 5], ids=repr)
-def test_no_block_at_all(block: Any) -> None:
-    assert refused(block) == f"model-config.yaml needs a block `gradcam:` of keys and values, not {block!r}"
+def test_a_block_that_is_no_mapping(block: Any) -> None:
+    assert rejected(block) == f"model-config.yaml must have a block `gradcam:` of keys and values, got {block!r}"
 
 
 @pytest.mark.parametrize(
     ("key", "near"),
     [("resize", "resize_size"), ("Transform", "transform"), ("max_target", "max_targets"), ("stdd", "std")],
 )
-def test_an_unknown_key_is_told_the_near_name(key: str, near: str) -> None:
-    message = refused({**BLOCK, key: 1})
-    assert message.startswith(f"gradcam: {key!r} is not a setting; did you mean {near!r}")
+def test_an_unknown_key_suggests_similar_names(key: str, near: str) -> None:
+    message = rejected({**BLOCK, key: 1})
+    assert message.startswith(f"gradcam: unknown setting {key!r}; did you mean {near!r}")
 
 
 @pytest.mark.parametrize("key", ["qqqq", 1, True, 2.5])
-def test_an_unknown_key_without_a_near_name(key: Any) -> None:
-    assert refused({**BLOCK, key: 1}) == f"gradcam: {key!r} is not a setting"
+def test_an_unknown_key_without_a_similar_name(key: Any) -> None:
+    assert rejected({**BLOCK, key: 1}) == f"gradcam: unknown setting {key!r}"
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
-        ("architecture", 18, "must be of type str, not 18"),
-        ("layer", None, "must be of type str, not None"),
-        ("num_classes", "7", "must be of type int, not '7'"),
-        ("num_classes", 7.0, "must be of type int, not 7.0"),
-        ("num_classes", True, "must be of type int, not True"),
-        ("num_classes", [7], "must be of type int, not [7]"),
-        ("input_size", 224, "must be a list of 2 numbers, not 224"),
-        ("input_size", [224], "must be a list of 2 numbers, not [224]"),
-        ("input_size", [224, 224, 3], "must be a list of 2 numbers, not [224, 224, 3]"),
-        ("input_size", "224", "must be a list of 2 numbers, not '224'"),
-        ("input_size", [224, 224.5], "must be of type int, not 224.5"),
-        ("mean", "abc", "must be a list of 3 numbers, not 'abc'"),
-        ("mean", [0.5, 0.5, "0.5"], "must be of type float, not '0.5'"),
-        ("std", [1, 1, True], "must be of type float, not True"),
-        ("transform", "stretch", "must be one of squash, crop, not 'stretch'"),
-        ("transform", None, "must be one of squash, crop, not None"),
-        ("transform", ["squash"], "must be one of squash, crop, not ['squash']"),
-        ("interpolation", "nearest", "must be one of bilinear, bicubic, not 'nearest'"),
-        ("num_classes", 0, "must be greater than 0, not 0"),
-        ("num_classes", -1, "must be greater than 0, not -1"),
-        ("input_size", [224, 0], "must be greater than 0, not (224, 0)"),
-        ("std", [0.2, 0, 0.2], "must be greater than 0, not (0.2, 0.0, 0.2)"),
-        ("max_image_pixels", 0, "must be greater than 0, not 0"),
-        ("max_targets", -5, "must be greater than 0, not -5"),
-        ("resize_size", 223, "must be at least the larger side of 'input_size' (224, 192), not 223"),
+        ("architecture", 18, "must be of type str, got 18"),
+        ("layer", None, "must be of type str, got None"),
+        ("num_classes", "7", "must be of type int, got '7'"),
+        ("num_classes", 7.0, "must be of type int, got 7.0"),
+        ("num_classes", True, "must be of type int, got True"),
+        ("num_classes", [7], "must be of type int, got [7]"),
+        ("input_size", 224, "must be a list of 2 numbers, got 224"),
+        ("input_size", [224], "must be a list of 2 numbers, got [224]"),
+        ("input_size", [224, 224, 3], "must be a list of 2 numbers, got [224, 224, 3]"),
+        ("input_size", "224", "must be a list of 2 numbers, got '224'"),
+        ("input_size", [224, 224.5], "must be of type int, got 224.5"),
+        ("mean", "abc", "must be a list of 3 numbers, got 'abc'"),
+        ("mean", [0.5, 0.5, "0.5"], "must be of type float, got '0.5'"),
+        ("std", [1, 1, True], "must be of type float, got True"),
+        ("transform", "stretch", "must be one of squash, crop; got 'stretch'"),
+        ("transform", None, "must be one of squash, crop; got None"),
+        ("transform", ["squash"], "must be one of squash, crop; got ['squash']"),
+        ("interpolation", "nearest", "must be one of bilinear, bicubic; got 'nearest'"),
+        ("num_classes", 0, "must be greater than 0, got 0"),
+        ("num_classes", -1, "must be greater than 0, got -1"),
+        ("input_size", [224, 0], "must be greater than 0, got (224, 0)"),
+        ("std", [0.2, 0, 0.2], "must be greater than 0, got (0.2, 0.0, 0.2)"),
+        ("max_image_pixels", 0, "must be greater than 0, got 0"),
+        ("max_targets", -5, "must be greater than 0, got -5"),
+        ("resize_size", 223, "must be at least the larger side of 'input_size' (224, 192), got 223"),
     ],
     ids=str,
 )
-def test_a_wrong_value_is_named(key: str, value: Any, said: str) -> None:
-    assert refused({**BLOCK, key: value}) == f"gradcam: {key!r} {said}"
+def test_an_invalid_value_is_named(key: str, value: Any, message: str) -> None:
+    assert rejected({**BLOCK, key: value}) == f"gradcam: {key!r} {message}"
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=repr)
-def test_a_constant_that_is_no_number(key: str, value: float) -> None:
+def test_a_constant_that_is_not_finite(key: str, value: float) -> None:
     # YAML has .nan and .inf; with them every probability would be NaN.
-    assert f"{key!r}" in refused({**BLOCK, key: [0.5, 0.5, value]})
+    assert f"{key!r}" in rejected({**BLOCK, key: [0.5, 0.5, value]})
 
 
 def test_a_mean_may_be_zero_or_less() -> None:
     assert Settings.from_mapping({**BLOCK, "mean": [0, -0.5, 0.5]}).mean == (0.0, -0.5, 0.5)
 
 
-def test_resize_size_matters_to_crop_only() -> None:
+def test_resize_size_is_checked_for_crop_only() -> None:
     assert Settings.from_mapping({**BLOCK, "transform": "squash", "resize_size": 1}).resize_size == 1
     assert Settings.from_mapping({**BLOCK, "resize_size": 224}).resize_size == 224
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         SETTINGS.num_classes = 8  # type: ignore[misc]

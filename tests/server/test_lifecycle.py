@@ -129,7 +129,7 @@ def test_archive_that_cannot_be_loaded_reports_why(
         reason = "No module named 'no_such_package'"
     else:
         reconfigure(own_archive, archive, gradcam=read_config(own_archive)["gradcam"] | {"architektur": 1})
-        reason = "'architektur' is not a setting"
+        reason = "unknown setting 'architektur'"
     port = free_port()
 
     with pytest.raises(ServerError) as failure, Server([archive], port):

@@ -29,12 +29,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gradcam import errors, options, pipeline
+from gradcam import errors, options
 from gradcam.errors import InvalidOption
 from gradcam.explain import cam, overlay
 from gradcam.options import Options
-from gradcam.protocols import kserve
-from gradcam.protocols.single_image import PICTURE_FIELDS
+from gradcam.protocols import kserve_v1, kserve_v2
+from gradcam.protocols.kserve_tensors import OUTPUTS
+from gradcam.protocols.single_image import IMAGE_FIELDS
+from gradcam.results import DEFAULT_TOPK
 from gradcam.settings import Settings
 from tests.support.encoding import encoded
 from tests.support.http_client import get
@@ -89,16 +91,16 @@ def test_document_is_valid_openapi() -> None:
 @pytest.mark.parametrize("holder", ["Request", "Form", "Parameters", "Instance"])
 def test_schemas_have_every_option(holder: str) -> None:
     documented = SCHEMAS[holder]
-    assert [name for name in documented["properties"] if name not in PICTURE_FIELDS] == list(options.READERS)
+    assert [name for name in documented["properties"] if name not in IMAGE_FIELDS] == list(options.PARSERS)
     assert documented["additionalProperties"] is False
-    assert documented["not"] == {"required": list(options.EXCLUSIVE)}
+    assert documented["not"] == {"required": list(options.MUTUALLY_EXCLUSIVE)}
 
 
 @pytest.mark.parametrize("path", ["/predictions/{model}", "/explanations/{model}"])
 def test_every_option_is_a_header(path: str) -> None:
     headers = [resolved(parameter) for parameter in DOCUMENT["paths"][path]["post"]["parameters"]]
-    assert [header["in"] for header in headers] == ["header"] * len(options.READERS)
-    assert [header["name"].lower() for header in headers] == [f"gradcam-{name}" for name in options.READERS]
+    assert [header["in"] for header in headers] == ["header"] * len(options.PARSERS)
+    assert [header["name"].lower() for header in headers] == [f"gradcam-{name}" for name in options.PARSERS]
 
 
 def option(name: str) -> Mapping[str, Any]:
@@ -107,8 +109,8 @@ def option(name: str) -> Mapping[str, Any]:
 
 
 def test_defaults_of_options_match_the_code() -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(Options)} | {"topk": pipeline.DEFAULT_TOPK}
-    documented = {name: option(name).get("default") for name in options.READERS}
+    defaults = {field.name: field.default for field in dataclasses.fields(Options)} | {"topk": DEFAULT_TOPK}
+    documented = {name: option(name).get("default") for name in options.PARSERS}
     assert documented == defaults
 
 
@@ -118,7 +120,7 @@ def test_choices_of_options_match_the_code() -> None:
     for name in ("heatmap", "overlay"):
         with pytest.raises(InvalidOption) as failure:
             options.read({name: "other"})
-        assert f"must be one of {', '.join(option(name)['enum'])}, not" in str(failure.value)
+        assert f"must be one of {', '.join(option(name)['enum'])}; got" in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +140,17 @@ def test_limits_match_the_default_settings() -> None:
     assert SCHEMAS["Answer"]["properties"]["explanations"]["maxItems"] == DEFAULTS["max_targets"]
     assert SCHEMAS["Instances"]["properties"]["instances"]["maxItems"] == DEFAULTS["max_instances"]
     assert SCHEMAS["ImageTensor"]["properties"]["data"]["maxItems"] == DEFAULTS["max_instances"]
-    assert SCHEMAS["ImageTensor"]["properties"]["shape"]["maxItems"] == kserve.MOST_DIMENSIONS
+    assert SCHEMAS["ImageTensor"]["properties"]["shape"]["maxItems"] == kserve_v2.MAX_DIMENSIONS
     description = DOCUMENT["components"]["requestBodies"]["Image"]["description"]
     assert f"{DEFAULTS['max_image_bytes'] // 2**20} MiB" in description
     assert f"{DEFAULTS['max_image_pixels'] // 10**6} million" in description
 
 
 def test_tensors_match_the_code() -> None:
-    assert SCHEMAS["OutputTensor"]["properties"]["name"]["enum"] == list(kserve.OUTPUTS)
+    assert SCHEMAS["OutputTensor"]["properties"]["name"]["enum"] == list(OUTPUTS)
     assert list(SCHEMAS["InferRequest"]["properties"]) == ["id", "parameters", "inputs", "outputs"]
-    assert set(SCHEMAS["InferRequest"]["properties"]) == set(kserve.V2_MEMBERS)
-    assert set(SCHEMAS["Instances"]["properties"]) == set(kserve.V1_MEMBERS)
+    assert set(SCHEMAS["InferRequest"]["properties"]) == set(kserve_v2.MEMBERS)
+    assert set(SCHEMAS["Instances"]["properties"]) == set(kserve_v1.MEMBERS)
 
 
 def raised_errors() -> set[tuple[int, str]]:

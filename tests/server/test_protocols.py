@@ -272,7 +272,7 @@ def test_more_images_than_max_instances_are_rejected(path: str, body: dict[str, 
     code, message = error(squash.post_json(path, body), 422)
 
     assert code == "too_many_instances"
-    assert "33 pictures, the limit is 32" in message
+    assert "at most 32 images, got 33" in message
 
 
 @pytest.mark.parametrize("accept", ["image/png", "image/jpeg, */*;q=0.1"])

@@ -70,7 +70,7 @@ def split_at(pipeline: Pipeline, layers: Sequence[str]) -> None:
     """
     for layer in layers:
         try:
-            pipeline.splits[layer] = split(pipeline.network, layer, pipeline.settings.input_size)
+            pipeline.splits.by_layer[layer] = split(pipeline.network, layer, pipeline.settings.input_size)
         except (UnknownName, SplitError) as error:
             raise EvaluationError(str(error)) from error
 

@@ -166,3 +166,13 @@ ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Trunk]] = {
     "compile": _compiled,
     "openvino": _openvino,
 }
+
+# Engines that record a CUDA graph for each batch size on a GPU, when the size comes the second time.
+STATIC_SHAPES = frozenset({"compile"})
+
+
+def warm_up_sizes(engine: str, device: torch.device, max_size: int) -> list[int]:
+    """Return sizes of batches to answer at start, after which no later batch of the engine is slow."""
+    if engine in STATIC_SHAPES and device.type != "cpu":
+        return [size for size in range(1, max_size + 1) for _ in range(2)]
+    return [1, max_size]

@@ -1,82 +1,105 @@
-"""Every door on one code path: a row of TorchServe's batch to a message, and its results to the reply."""
+"""Protocol dispatch: parse a payload into a request group, and render its results as a reply."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradcam.errors import InvalidRequest, RequestError, TooLarge, truncated_repr
 from gradcam.message import Reply, RequestGroup, Result
-from gradcam.protocols import kserve
-from gradcam.protocols import single_image as plain
-from gradcam.protocols.kserve import Model
+from gradcam.protocols import kserve_v1, kserve_v2, single_image
+from gradcam.protocols.kserve_v2 import ServedModel
 
 HEADER_PREFIX = "gradcam-"
 
 
-def parse(row: Mapping[str, Any], headers: Mapping[str, Any], max_instances: int, model: Model) -> RequestGroup:
-    """Reads a message: raw body, form, JSON, KServe or gRPC; options there or as `Gradcam-…` headers.
+@dataclass(frozen=True)
+class Form:
+    """The fields of a form or of a gRPC call: an image and its options."""
+
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One HTTP message or gRPC call, as a server received it."""
+
+    body: Any
+    """Bytes: an image, or JSON according to the content type; text: an image in base64; a `Form`; otherwise JSON that
+    the server has parsed."""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """All request headers, by lower-case name; none over gRPC."""
+    grpc: bool = False
+    """Whether the payload came over gRPC."""
+    explain: bool = False
+    """Whether it was sent to KServe V1's `:explain`."""
+
+
+def parse(payload: Payload, model: ServedModel, max_instances: int) -> RequestGroup:
+    """Parse a payload of any protocol; options are in the body or in `gradcam-…` headers.
 
     Args:
-        row: TorchServe's dict for the request, field to bytes, text or parsed JSON.
-        headers: the request's headers, in any case.
-        max_instances: the most pictures of one message.
-        model: what KServe's answers call it.
+        payload: what the server received.
+        model: name and version of the model, for KServe's replies.
+        max_instances: maximum images per request.
 
     Returns:
-        The message; one that cannot be read holds the error.
+        The request group; if the payload is invalid, the group consists of the error.
     """
-    lowered = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
-    defaults = {
-        name.removeprefix(HEADER_PREFIX): value for name, value in lowered.items() if name.startswith(HEADER_PREFIX)
+    options = {
+        name.removeprefix(HEADER_PREFIX): value
+        for name, value in payload.headers.items()
+        if name.startswith(HEADER_PREFIX)
     }
+    accept = payload.headers.get("accept", "")
     try:
-        body = _json(row, lowered)
-        if body is not None and is_grpc(headers) and "inputs" in body:
-            return kserve.read_model_infer(body, max_instances, model)
-        if body is not None and "instances" in body:
-            return kserve.read_v1(body, defaults, max_instances, explain=lowered.get("explain", "").lower() == "true")
-        if body is not None and "inputs" in body:
-            return kserve.read_v2(body, defaults, max_instances, model)
-        return plain.read(row if body is None else body, defaults, lowered.get("accept", ""))
+        document = _json(payload)
+        if document is None:
+            fields = payload.body.fields if isinstance(payload.body, Form) else {"image": payload.body}
+            return single_image.read(fields, options, accept)
+        if payload.grpc and "inputs" in document:
+            return kserve_v2.read_model_infer(document, model, max_instances)
+        if "instances" in document:
+            return kserve_v1.read(document, options, max_instances, explain=payload.explain)
+        if "inputs" in document:
+            return kserve_v2.read(document, options, model, max_instances)
+        return single_image.read(document, options, accept)
     except RequestError as error:
-        return RequestGroup([error], plain.reply)
+        return RequestGroup([error], single_image.reply)
 
 
-def render(message: RequestGroup, results: Sequence[Result | RequestError], max_bytes: int) -> Reply:
-    """Returns the reply to a message in the client's format; one of more than `max_bytes` is refused instead."""
-    reply = message.reply(results)
+def render(group: RequestGroup, results: Sequence[Result | RequestError], max_bytes: int) -> Reply:
+    """Render a group's results in the client's format, or reject a reply of more than `max_bytes`."""
+    reply = group.reply(results)
     if len(reply.body) <= max_bytes:
         return reply
     error = TooLarge(
-        f"the answer has {len(reply.body):,} bytes, the limit is {max_bytes:,}; ask for fewer classes, "
-        "a jpeg overlay or none, or send fewer pictures at once",
+        f"Response must have at most {max_bytes:,} bytes, got {len(reply.body):,}; request fewer classes, "
+        "a jpeg overlay or no overlay, or send fewer images per request",
         "answer_too_large",
     )
-    return message.reply([error] * len(results))
+    return group.reply([error] * len(results))
 
 
-def is_grpc(headers: Mapping[str, Any]) -> bool:
-    """Tells whether a request came over gRPC: HTTP always has headers, gRPC only mappings of its inputs."""
-    return not any(isinstance(value, str) for value in headers.values())
-
-
-def _json(row: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Returns the JSON object that the body is; None where it is a picture or a form.
+def _json(payload: Payload) -> Mapping[str, Any] | None:
+    """Return the JSON object in the body, or None if the body is an image or a form.
 
     Raises:
-        InvalidRequest: it is JSON of another form, or should be JSON and is not, or tensors in binary.
+        InvalidRequest: the body is JSON but not an object, is not the JSON that its content type states, or has
+            binary tensors.
     """
-    if "inference-header-content-length" in headers:
-        raise InvalidRequest("tensors in binary are not supported; send them as JSON, pictures in base64")
-    body = row.get("body")
-    if isinstance(body, bytes | bytearray) and headers.get("content-type", "").lower().startswith(plain.JSON):
-        body = _parsed(body)  # TorchServe parses it only where the content type is spelled in one way
+    if "inference-header-content-length" in payload.headers:
+        raise InvalidRequest("Binary tensors are not supported; send the tensors as JSON, with images in base64")
+    body = payload.body
+    if isinstance(body, bytes | bytearray) and payload.content_type.lower().startswith(single_image.JSON):
+        body = _parsed(body)
     if isinstance(body, Mapping):
         return body
-    if body is not None and not isinstance(body, bytes | bytearray | str):
-        raise InvalidRequest(f'the JSON must be an object {{"image": "<base64>", …}}, not {truncated_repr(body)}')
+    if body is not None and not isinstance(body, bytes | bytearray | str | Form):
+        raise InvalidRequest(f'JSON body must be an object {{"image": "<base64>", …}}, got {truncated_repr(body)}')
     return None
 
 
@@ -84,4 +107,4 @@ def _parsed(body: bytes | bytearray) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the body is not valid JSON, which its content type says it is") from error
+        raise InvalidRequest("Body is not valid JSON although its content type is application/json") from error

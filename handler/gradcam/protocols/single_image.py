@@ -1,4 +1,4 @@
-"""One picture a message, as bytes, form or JSON; the answer as JSON, or the overlay itself."""
+"""One image per request, as bytes, form or JSON; the reply is JSON or the overlay itself."""
 
 from __future__ import annotations
 
@@ -12,75 +12,81 @@ from typing import Any
 import numpy as np
 
 from gradcam import options
-from gradcam.errors import InvalidOption, InvalidRequest, RequestError, truncated_repr
+from gradcam.errors import InvalidRequest, RequestError, truncated_repr
 from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Encoding
 
 JSON = "application/json"
-PICTURE_FIELDS = ("data", "body", "image")
+IMAGE_FIELDS = ("data", "body", "image")
 
 
 # ----------------------------------------------------------------------------- request
 
 
-def read(fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: str) -> RequestGroup:
-    """Reads a message of one picture.
+def read(fields: Mapping[str, Any], header_options: Mapping[str, Any], accept: str) -> RequestGroup:
+    """Parse a request of one image.
 
     Args:
-        fields: the picture, and options.
-        defaults: further options, which count where the fields say nothing else.
-        accept: the header that decides between JSON and picture.
+        fields: the image, and options.
+        header_options: options from headers, which apply where the fields say nothing else.
+        accept: the `Accept` header, which selects JSON or an image as the reply.
 
     Raises:
-        InvalidRequest: there is no picture in it.
-        InvalidOption: an option that does not exist, or a value that it cannot take.
+        InvalidRequest: the fields have no image.
+        InvalidOption: an option does not exist, or its value is invalid.
     """
-    asked = request(fields, defaults, accept=encoding(accept))
-    if asked.accept and asked.options.targets is None and asked.options.explain == 0:
-        raise InvalidOption("explain: 0 leaves nothing to draw, but 'Accept' asks for a picture; ask for JSON")
-    return RequestGroup([asked], reply)
+    return RequestGroup([request(fields, [header_options], accept=encoding(accept))], reply)
 
 
 def request(
-    fields: Mapping[str, Any], defaults: Mapping[str, Any], accept: Encoding | None = None, images_in_request: int = 1
+    fields: Mapping[str, Any],
+    general_options: Sequence[Mapping[str, Any]],
+    accept: Encoding | None = None,
+    images_in_request: int = 1,
 ) -> Request:
-    """Reads a picture and its options.
+    """Parse an image and its options.
+
+    Args:
+        fields: the image, and options.
+        general_options: options that apply where the fields say nothing else, the most general mapping first.
+        accept: encoding of the overlay that replaces the JSON reply.
+        images_in_request: number of images in the request group.
 
     Raises:
-        InvalidRequest, InvalidOption: as above.
+        InvalidRequest, InvalidOption: as `read`.
     """
-    found = next((picture(fields[name]) for name in PICTURE_FIELDS if name in fields), None)
-    if found is None:
+    image = next((image_bytes(fields[name]) for name in IMAGE_FIELDS if name in fields), None)
+    if image is None:
         raise InvalidRequest(
-            "there is no picture in the request; send its bytes as the body, as the form field 'data', "
+            "Request has no image; send the image as the body, as the form field 'data', "
             'or as JSON {"image": "<base64>"}'
         )
-    given = {name: value for name, value in fields.items() if name not in PICTURE_FIELDS}
-    return Request(found, options.read(given, defaults), accept, images_in_request)
+    own_options = {name: value for name, value in fields.items() if name not in IMAGE_FIELDS}
+    return Request(image, options.parse([*general_options, own_options]), accept, images_in_request)
 
 
-def picture(value: Any) -> bytes:
-    """Returns the bytes of a picture that is given as such, or as base64, with or without `data:` in front.
+def image_bytes(value: Any) -> bytes:
+    """Return an image's bytes from bytes, base64, a `data:` URL, or `{"b64": "<base64>"}`.
 
     Raises:
-        InvalidRequest: it is neither.
+        InvalidRequest: the value has another form.
     """
     if isinstance(value, bytes | bytearray):
         return bytes(value)
     if isinstance(value, Mapping) and isinstance(value.get("b64"), str):
         value = value["b64"]
     if not isinstance(value, str):
-        raise InvalidRequest(f"the picture must be bytes, or base64 in a JSON string, not {truncated_repr(value)}")
+        raise InvalidRequest(f"Image must be bytes, or base64 in a JSON string, got {truncated_repr(value)}")
     value = value.strip()
     encoded = re.sub(r"\s+", "", value.partition(",")[2] if value.startswith("data:") else value)
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"the picture is not valid base64: {error}") from error
+        raise InvalidRequest(f"Image is not valid base64 ({error})") from error
 
 
 def encoding(accept: str) -> Encoding | None:
-    """Returns the picture's encoding if the client prefers a picture, None if JSON."""
+    """Return the image encoding that an `Accept` header prefers, or None if it prefers JSON."""
     acceptable = [entry for entry in _media_types(accept) if entry[1] > 0]
     preferred = max(acceptable, key=lambda entry: entry[1], default=("*/*", 1.0))[0]
     encodings: dict[str, Encoding] = {"image/png": "png", "image/jpeg": "jpeg", "image/*": "png"}
@@ -101,22 +107,22 @@ def _media_types(accept: str) -> list[tuple[str, float]]:
 
 
 def reply(results: Sequence[Result | RequestError]) -> Reply:
-    """Returns the reply to a message of one picture; a refusal is always JSON."""
+    """Render the result of a request of one image; an error is always JSON."""
     (result,) = results
     if isinstance(result, RequestError):
-        return refusal(result)
+        return rejection(result)
     if result.request.accept is not None:
         return Reply(200, "OK", f"image/{result.request.accept}", result.explanations[0].overlay or b"")
     return Reply(200, "OK", JSON, to_json(document(result)))
 
 
-def refusal(error: RequestError) -> Reply:
-    """Returns the reply that says what is wrong."""
+def rejection(error: RequestError) -> Reply:
+    """Render an error."""
     return Reply(error.status, error.phrase, JSON, to_json(document(error)), (error,))
 
 
 def document(result: Result | RequestError) -> dict[str, Any]:
-    """Returns what JSON says about one picture."""
+    """Return the JSON document of one image's result."""
     if isinstance(result, RequestError):
         return {"error": {"code": result.code, "message": str(result)}}
     return {
@@ -140,32 +146,32 @@ def _prediction(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _explanation(explanation: Explanation, asked: Request) -> dict[str, Any]:
-    said = {**_prediction(explanation.prediction), "evidence": explanation.evidence}
-    if asked.options.heatmap == "grid":
-        said["heatmap"] = heatmap(explanation)
-    said["peak"] = explanation.peak
+def _explanation(explanation: Explanation, request: Request) -> dict[str, Any]:
+    members = {**_prediction(explanation.prediction), "evidence": explanation.evidence}
+    if request.options.heatmap == "grid":
+        members["heatmap"] = heatmap(explanation)
+    members["peak"] = explanation.peak
     if explanation.overlay is not None:
-        said["overlay"] = data_url(explanation.overlay, asked)
-    return said
+        members["overlay"] = data_url(explanation.overlay, request)
+    return members
 
 
 def rounded(probability: float) -> float:
-    """Returns a probability with the digits that float32 has."""
+    """Return a probability with the six digits that float32 has."""
     return float(f"{probability:.6g}")
 
 
 def heatmap(explanation: Explanation) -> list[list[float]]:
-    """Returns the map as rows of numbers of six decimals."""
+    """Return the map as rows of numbers with six decimals."""
     rows: list[list[float]] = explanation.heatmap.astype(np.float64).round(6).tolist()
     return rows
 
 
-def data_url(overlay: bytes, asked: Request) -> str:
-    """Returns the overlay as text."""
-    return f"data:image/{asked.encoding};base64,{base64.b64encode(overlay).decode('ascii')}"
+def data_url(overlay: bytes, request: Request) -> str:
+    """Return the overlay as a `data:` URL."""
+    return f"data:image/{request.encoding};base64,{base64.b64encode(overlay).decode('ascii')}"
 
 
-def to_json(said: Mapping[str, Any]) -> str:
-    """Returns JSON without white space, in ASCII."""
-    return json.dumps(said, separators=(",", ":"), allow_nan=False)
+def to_json(document: Mapping[str, Any]) -> str:
+    """Return JSON without white space, in ASCII."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradcam import pipeline as pipeline_module
+from gradcam.batch import Item
 from gradcam.errors import InvalidOption, TooExpensive, UndecodableImage
 from gradcam.images import decoding, nvjpeg
 from gradcam.images.decoding import DecodedImage, baseline_jpeg
@@ -34,7 +35,7 @@ from gradcam.message import Request, Result
 from gradcam.network import architecture as network
 from gradcam.network.labels import Labels
 from gradcam.options import Options
-from gradcam.pipeline import Item, Pipeline
+from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
 from tests.support import oracles
 from tests.support.encoding import encoded
@@ -411,7 +412,7 @@ def test_a_gpus_pipeline_decodes_on_it(pipelines: tuple[Pipeline, Pipeline]) -> 
     assert pipeline.decoder is not None
     requests = [Request(jpeg(photograph(seed=seed)), Options()) for seed in range(3)]
     (item, *_) = pipeline.preprocess(requests).answerable
-    assert item.seen.model_input.is_cuda
+    assert item.prepared.model_input.is_cuda
     for mine, other in zip(pipeline.answer(requests), pipelines[1].answer(requests), strict=True):
         assert isinstance(mine, Result)
         assert isinstance(other, Result)

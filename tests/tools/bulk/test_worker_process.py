@@ -197,5 +197,5 @@ def test_file_is_not_read_beyond_the_size_limit(pipeline: Pipeline, tmp_path: Pa
 
 def test_options_that_fail_for_every_image_are_rejected(pipeline: Pipeline) -> None:
     worker.check(pipeline, Options(targets=("Egyptian cat",), method="layercam"))
-    with pytest.raises(UnknownName, match="there is no method 'gradcm'; did you mean 'gradcam'"):
+    with pytest.raises(UnknownName, match="Unknown method 'gradcm'; did you mean 'gradcam'"):
         worker.check(pipeline, Options(method="gradcm"))

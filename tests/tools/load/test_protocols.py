@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gradcam.protocols import kserve
+from gradcam.protocols import kserve_v1, kserve_v2
 from gradcam.protocols import single_image as plain
 from tests.support.answers import DOCUMENT, document
 from tools.load.answer import MalformedAnswer
@@ -26,8 +26,8 @@ def read_by_handler(protocol: str, request: TestRequest) -> Any:
     if protocol == "json":
         return plain.read(parsed, {}, "").requests[0]
     if protocol == "v1":
-        return kserve.read_v1(parsed, {}, 1, explain=False).requests[0]
-    return kserve.read_v2(parsed, {}, 1, kserve.Model("m", "1")).requests[0]
+        return kserve_v1.read(parsed, {}, 1, explain=False).requests[0]
+    return kserve_v2.read(parsed, {}, kserve_v2.ServedModel("m", "1"), 1).requests[0]
 
 
 @pytest.mark.parametrize("protocol", ["raw", "json", "v1", "v2"])

@@ -1,0 +1,92 @@
+"""Checks of a request against the model, before any expensive work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradcam.batch import SMOOTHING, UNCHANGED, AdmittedRequest
+from gradcam.errors import InvalidOption, TooLarge, TooMany, UnknownName, truncated_repr, unknown_message
+from gradcam.explain.cam import METHODS
+from gradcam.explain.overlay import COLORMAPS
+from gradcam.message import Request
+from gradcam.network.labels import Labels
+from gradcam.options import Options
+from gradcam.settings import Settings
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The settings and labels that requests are checked against."""
+
+    settings: Settings
+    labels: Labels
+
+    def admit(self, request: Request) -> AdmittedRequest:
+        """Check a request's options, and fill in the model's defaults.
+
+        Whether the network can be explained at the layers is known only when it is split there.
+
+        Raises:
+            InvalidOption: an option has a value that this model does not support.
+            TooMany: more classes or forward passes than the settings allow.
+            UnknownName: the model has no such class or method.
+        """
+        options = request.options
+        if request.accept and options.explained_classes == 0:
+            raise InvalidOption("explain must be at least 1 if 'Accept' requests an image, got 0; request JSON instead")
+        self._check_counts(options, request.images_in_request)
+        if options.method is not None and options.method not in METHODS:
+            raise UnknownName(unknown_message("method", options.method, METHODS), code="unknown_method")
+        if options.colormap not in COLORMAPS:
+            raise InvalidOption(unknown_message("colormap", options.colormap, COLORMAPS))
+        admitted = AdmittedRequest(
+            request=request,
+            targets=None if options.targets is None else tuple(map(self.labels.index, options.targets)),
+            method=options.method or self.settings.method,
+            layers=tuple(dict.fromkeys(options.layer or (self.settings.layer,))),
+            augmentations=SMOOTHING if options.smooth and options.explained_classes else UNCHANGED,
+        )
+        self._check_passes(admitted)
+        return admitted
+
+    def check_overlays(self, request: Request, pixels: int) -> None:
+        """Check the overlays of a request group, once its image's size in pixels is known.
+
+        Raises:
+            TooLarge: the overlays have more pixels than the settings allow.
+        """
+        if request.encoding is None:
+            return
+        count = request.images_in_request * (1 if request.accept else request.options.explained_classes)
+        if count * pixels > self.settings.max_overlay_pixels:
+            raise TooLarge(
+                f"Overlays of one request must have at most {self.settings.max_overlay_pixels:,} pixels in total, got "
+                f"{count} overlays of {pixels:,} pixels; send a smaller image, or request fewer or no overlays",
+                "overlay_too_large",
+            )
+
+    def _check_counts(self, options: Options, images_in_request: int) -> None:
+        classes, max_targets = self.settings.num_classes, self.settings.max_targets
+        if options.topk is not None and options.topk > classes:
+            raise InvalidOption(f"topk must be between 1 and {classes}, got {truncated_repr(options.topk)}")
+        if options.explain > classes:
+            raise InvalidOption(f"explain must be between 0 and {classes}, got {truncated_repr(options.explain)}")
+        if (explained := options.explained_classes * images_in_request) > max_targets:
+            raise TooMany(
+                f"Explained classes of one request must be at most {max_targets}, summed over its images, "
+                f"got {explained}",
+                "too_many_targets",
+            )
+
+    def _check_passes(self, admitted: AdmittedRequest) -> None:
+        images, layers, versions = (
+            admitted.request.images_in_request,
+            len(admitted.layers),
+            len(admitted.augmentations),
+        )
+        if images * layers * versions > self.settings.max_passes:
+            raise TooMany(
+                f"Forward passes of one request must be at most {self.settings.max_passes}, "
+                f"got {images * layers * versions} ({images} images × {layers} layers × {versions} smoothed versions)",
+                "too_many_passes",
+            )

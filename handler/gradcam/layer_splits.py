@@ -1,0 +1,72 @@
+"""The network's splits: at the model's layer, and at every layer that requests have named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from gradcam.engines import engine as engines
+from gradcam.errors import TooExpensive, UnknownName
+from gradcam.settings import Settings
+from gradcam.split.parts import Split, SplitError
+from gradcam.split.splitter import split
+from gradcam.split.verification import random_images
+
+# Number of images that an engine is verified on.
+VERIFICATION_BATCH = 2
+
+
+class LayerSplits:
+    """Splits of one network by layer; a layer that requests name is split once."""
+
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
+        """Split the network at the model's layer, and run that trunk on the model's engine.
+
+        Raises:
+            UnknownName: the network has no such layer.
+            SplitError: the network cannot be split there.
+        """
+        self.network = network
+        self.settings = settings
+        default = engines.accelerate(
+            split(network, settings.layer, settings.input_size),
+            settings.engine,
+            settings.precision,
+            random_images(network, settings.input_size, VERIFICATION_BATCH),
+        )
+        self.by_layer = {settings.layer: default}
+        self.unsplittable_layers: dict[str, str] = {}
+
+    def __getitem__(self, layer: str) -> Split:
+        return self.by_layer[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_layer)
+
+    @property
+    def default(self) -> Split:
+        """The split at the model's layer."""
+        return self.by_layer[self.settings.layer]
+
+    def prepare(self, layer: str, deadline: float) -> None:
+        """Split the network at a layer, if it is the first request for the layer.
+
+        Raises:
+            UnknownName: the network has no such layer, or cannot be explained there.
+            TooExpensive: the deadline, on the clock `time.monotonic`, is exceeded before the split.
+        """
+        if layer in self.unsplittable_layers:
+            raise UnknownName(self.unsplittable_layers[layer], code="unknown_layer")
+        if layer in self.by_layer:
+            return
+        if time.monotonic() > deadline:
+            raise TooExpensive("Time limit exceeded before the network was split at a new layer; retry the request")
+        try:
+            parts = split(self.network, layer, self.settings.input_size)
+        except SplitError as error:
+            self.unsplittable_layers[layer] = str(error)
+            raise UnknownName(str(error), code="unknown_layer") from error
+        self.by_layer[layer] = replace(parts, trunk=engines.in_precision(parts.trunk, self.settings.precision))

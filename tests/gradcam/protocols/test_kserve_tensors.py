@@ -1,0 +1,112 @@
+"""The output tensors of KServe's V2 protocol."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.kserve import (
+    BASE64,
+    CAT,
+    HAT,
+    NOT_AN_IMAGE,
+    UNKNOWN,
+    answer,
+    cats,
+    hats,
+    infer,
+    outputs,
+    requests,
+    result,
+)
+
+
+def test_v2_replies_with_tensors() -> None:
+    body = infer(*BASE64[:2], id="request 1")
+    first, second = requests(body)
+
+    reply, document = answer(body, hats(first), cats(second))
+
+    assert (reply.status, reply.content_type, reply.errors) == (200, "application/json", ())
+    named = outputs(document)
+    assert document == {
+        "model_name": "hats",
+        "model_version": "2.0",
+        "id": "request 1",
+        "parameters": {"method": "layercam", "layer": "layer4,layer3"},
+        "outputs": list(named.values()),
+    }
+    assert named == {
+        "index": {"datatype": "INT64", "shape": [2, 2], "data": [515, 281, 281, 17]},
+        "label": {"datatype": "BYTES", "shape": [2, 2], "data": ["cowboy hat", "tabby", "tabby", "jay"]},
+        "probability": {"datatype": "FP32", "shape": [2, 2], "data": [0.615723, 0.25, 0.25, 1e-9]},
+        "target": {"datatype": "INT64", "shape": [2, 2], "data": [515, 17, 281, 281]},
+        "evidence": {"datatype": "BOOL", "shape": [2, 2], "data": [True, False, True, True]},
+        "peak": {"datatype": "INT64", "shape": [2, 2, 2], "data": [12, 7, -1, -1, 0, 0, 0, 0]},
+        "heatmap": {
+            "datatype": "FP32",
+            "shape": [2, 2, 2, 3],
+            "data": [0, 1, 0.5, 0.25, 0, 0.333333, *[0] * 6, *[1] * 12],
+        },
+        "region": {"datatype": "INT64", "shape": [2, 4], "data": [1, 2, 31, 42] * 2},
+    }
+
+
+def test_v2_overlays_are_data_urls() -> None:
+    body = infer(BASE64[0], parameters={"overlay": "jpeg", "heatmap": "none"})
+    (request,) = requests(body)
+
+    named = outputs(answer(body, hats(request))[1])
+
+    assert named["overlay"] == {
+        "datatype": "BYTES",
+        "shape": [1, 2],
+        "data": ["data:image/jpeg;base64,aGF0", "data:image/jpeg;base64,amF5"],
+    }
+    assert "heatmap" not in named
+
+
+def test_v2_omits_tensors_of_explanations_without_any() -> None:
+    body = infer(BASE64[0], parameters={"explain": 0})
+    (request,) = requests(body)
+
+    named = outputs(answer(body, result(request, [HAT, CAT], []))[1])
+
+    assert list(named) == ["index", "label", "probability", "region"]
+
+
+def test_v2_replies_with_the_requested_outputs() -> None:
+    body = infer(BASE64[0], outputs=[{"name": "label"}, {"name": "error"}, {"name": "heatmap", "parameters": {}}])
+    (request,) = requests(body)
+
+    assert list(outputs(answer(body, hats(request))[1])) == ["label", "heatmap"]
+
+
+def test_v2_one_bad_image_fails_alone() -> None:
+    body = infer(*BASE64, parameters={"overlay": "png"})
+    *_, third = requests(body)
+
+    reply, document = answer(body, NOT_AN_IMAGE, UNKNOWN, cats(third))
+
+    named = outputs(document)
+    assert (reply.status, reply.errors) == (200, (NOT_AN_IMAGE, UNKNOWN))
+    assert named["index"]["data"] == [-1, -1, -1, -1, 281, 17]
+    assert named["label"]["data"] == ["", "", "", "", "tabby", "jay"]
+    assert named["probability"]["data"] == [0, 0, 0, 0, 0.25, 1e-9]
+    assert named["target"]["data"] == [-1, -1, -1, -1, 281, 281]
+    assert named["evidence"]["data"] == [False] * 4 + [True] * 2
+    assert named["peak"]["data"] == [-1] * 8 + [0] * 4
+    assert named["heatmap"] == {"datatype": "FP32", "shape": [3, 2, 2, 3], "data": [0] * 24 + [1] * 12}
+    assert named["overlay"]["data"] == [""] * 4 + ["data:image/png;base64,Y2F0"] * 2
+    assert named["region"]["data"] == [0] * 8 + [1, 2, 31, 42]
+    assert (named["error"]["shape"], named["error"]["data"][2]) == ([3], "")
+    assert [json.loads(entry)["error"]["code"] for entry in named["error"]["data"][:2]] == [
+        "undecodable_image",
+        "unknown_class",
+    ]
+
+
+def test_v2_fails_if_every_image_fails() -> None:
+    reply, document = answer(infer(*BASE64[:2]), NOT_AN_IMAGE, UNKNOWN)
+
+    assert (reply.status, reply.errors) == (400, (NOT_AN_IMAGE, UNKNOWN))
+    assert document == {"error": {"code": "undecodable_image", "message": "these 3 bytes are not an image"}}
