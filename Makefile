@@ -85,7 +85,7 @@ load-test: ## load a server through all protocols and check every response; URL=
 	@$(ENVIRONMENT) runtime demo load
 	@$(VENV)/python scripts/load_test.py --model $(MODEL) --users $(USERS) --duration $(DURATION) --max-p95 $(P95) \
 		--max-error-rate $(ERRORS) $(if $(URL),--url '$(URL)') $(if $(HEADER),--header '$(HEADER)') \
-		$(if $(IMAGES),--pictures '$(IMAGES)') $(if $(PROTOCOLS),--doors $(PROTOCOLS)) $(if $(OPTIONS),--options $(OPTIONS))
+		$(if $(IMAGES),--images '$(IMAGES)') $(if $(PROTOCOLS),--protocols $(PROTOCOLS)) $(if $(OPTIONS),--options $(OPTIONS))
 
 image: ## build the serving image gradcam-serving:cpu with Docker or podman; TARGET=gpu for GPUs
 	@$(PYTHON) scripts/image.py --target $(TARGET)
