@@ -318,3 +318,10 @@ except FileNotFoundError as error:
         check=False,
     )
     assert b"cannot see /nowhere: all nodes must share it" in node.stdout, node.stderr.decode()
+
+
+def test_sigterm_interrupts_the_command(images: Path, squash_archive: Path, tmp_path: Path) -> None:
+    process = start(images, squash_archive, tmp_path / "out", "--actors", "1")
+    wait_for((tmp_path / "out").exists, process)
+    process.terminate()
+    assert "interrupted; run the command again to continue" in finish(process, 130)
