@@ -254,7 +254,7 @@ def test_v2_binary_tensors_are_rejected(squash: Model) -> None:
 
     code, message = error(response, 400)
     assert code == "invalid_request"
-    assert "send them as JSON" in message
+    assert "send the tensors as JSON" in message
 
 
 # ----------------------------------------------------------------------------- KServe V1 and V2
@@ -449,5 +449,5 @@ def test_bad_requests_of_all_protocols_fail_alone(batched: Model, grpc: GrpcClie
     assert of_grpc(inferred).keys() == {"error"}
     code, message = error(large, 413)
     assert code == "answer_too_large"
-    assert "the limit is 1,048,576" in message
+    assert "at most 1,048,576 bytes" in message
     check(json.loads(good), batched, PIXELS[2])
