@@ -547,6 +547,10 @@ def test_commands_in_the_text_exist(page: Path) -> None:
             r"^((?:scripts|tools|tests|handler|kubernetes|docker|lens|docs|requirements)/[\w./-]+)", span
         ):
             assert (ROOT / path).exists(), span
+        if script := re.match(r"(?:scripts/)?(\w+\.py)(?: ([a-z]+))?(?= ).* --", span):
+            subcommand = [script[2]] if script[1] == "rollout.py" and script[2] else []
+            options = re.findall(r"(?<= )--[a-z][\w-]*", span)
+            check_options(help_text(str(ROOT / "scripts" / script[1]), *subcommand), options)
 
 
 def anchors(page: Path) -> set[str]:
