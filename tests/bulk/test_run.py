@@ -261,15 +261,15 @@ def test_table_with_bytes_is_explained_without_its_finished_rows(
 ) -> None:
     table, output = tmp_path / "table.parquet", tmp_path / "out"
     names = sorted(explained)
-    images = [(images / name).read_bytes() for name in names]
-    half = {"name": names[:10], "image": images[:10]}
+    contents = [(images / name).read_bytes() for name in names]
+    half = {"name": names[:10], "image": contents[:10]}
     columns = ("--path-column", "name", "--image-column", "image", "--actors", "1")
     pq.write_table(pa.table(half), table)
     finish(start(table, squash_archive, output, *columns), 0)
     done = {part: part.stat().st_mtime_ns for part in parts(output)}
     assert len(done) == 5
     # The table has grown.
-    pq.write_table(pa.table({"name": names, "image": images}), table)
+    pq.write_table(pa.table({"name": names, "image": contents}), table)
     printed = finish(start(table, squash_archive, output, *columns), 1)
     assert f"{len(names)} images, {len(names) - 10} of them to explain" in printed
     assert {part: part.stat().st_mtime_ns for part in done} == done
