@@ -4,6 +4,7 @@
 - settings: `settings(**changes)`, a model's `Settings`. pipelines: pipelines of a small seeded network.
 - own_network: a user's network with seven classes. state_dicts: weights files.
 - encoding: encode and decode images, PNG chunks. hostile: malicious files and the statuses that may answer them.
+- image_files, jpeg_files: image files written byte by byte. split_networks: networks for tests of the split.
 - kserve: requests and results in KServe's protocols. answers: one answer in each protocol.
 - http_client: requests that ignore proxies. grpc_client: client of TorchServe's gRPC services.
 - served: a model on a running server, its expected responses, and checks that compare the two.
