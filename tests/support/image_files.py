@@ -26,7 +26,7 @@ def noise(height: int = 5, width: int = 7, channels: int = 3, seed: int = 0) -> 
 
 
 def smooth(height: int = 48, width: int = 64) -> Pixels:
-    """What survives lossy compression: no edges."""
+    """Return an image without edges, which lossy compression preserves."""
     y, x = np.mgrid[0:height, 0:width]
     channels = (255 * x / (width - 1), 255 * y / (height - 1), 255 * (1 - x / (width - 1)))
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -37,13 +37,13 @@ def png_header(width: int, height: int, bits: int = 8, color: int = 2) -> bytes:
 
 
 def png(width: int, bits: int, color: int, row: bytes, extra: bytes = b"") -> bytes:
-    """Returns a PNG of one row; `color` is 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
+    """Return a PNG of one row; `color` is 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGBA."""
     data = png_chunk(b"IDAT", zlib.compress(b"\0" + row))
     return png_header(width, 1, bits, color) + extra + data + png_chunk(b"IEND", b"")
 
 
 def tiff(width: int, bits: Sequence[int], photometric: int, row: bytes, kind: int = 1, order: str = "<") -> bytes:
-    """Returns a TIFF of one row; `photometric` is 0 white is zero, 1 black is zero, 2 RGB; `kind` 3 is float."""
+    """Return a TIFF of one row; `photometric` is 0 white is zero, 1 black is zero, 2 RGB; `kind` 3 is float."""
     count = 11
     after = 8 + 2 + 12 * count + 4
     many = len(bits) > 2
@@ -72,7 +72,7 @@ def tiff(width: int, bits: Sequence[int], photometric: int, row: bytes, kind: in
 
 
 def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
-    """Returns an EXIF block of (tag, type, count, value) entries."""
+    """Return an EXIF block of (tag, type, count, value) entries."""
     packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in sorted(entries))
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + packed + b"\0\0\0\0"
 
@@ -82,19 +82,19 @@ def orientation(value: int) -> tuple[int, int, int, bytes]:
 
 
 def decoded(data: bytes, settings: Settings = SETTINGS) -> Pixels:
-    picture = decode(data, settings)
-    assert picture.image.mode == "RGB"
-    assert picture.image.size == (picture.width, picture.height)
-    return np.asarray(picture.image)
+    result = decode(data, settings)
+    assert result.image.mode == "RGB"
+    assert result.image.size == (result.width, result.height)
+    return np.asarray(result.image)
 
 
-def refused(data: bytes, settings: Settings = SETTINGS) -> RequestError:
+def rejected(data: bytes, settings: Settings = SETTINGS) -> RequestError:
     with pytest.raises(RequestError) as raised:
         decode(data, settings)
     return raised.value
 
 
-def decoded_or_refused(data: bytes, settings: Settings = SETTINGS) -> Pixels | RequestError:
+def decoded_or_rejected(data: bytes, settings: Settings = SETTINGS) -> Pixels | RequestError:
     try:
         return decoded(data, settings)
     except RequestError as error:
@@ -102,5 +102,5 @@ def decoded_or_refused(data: bytes, settings: Settings = SETTINGS) -> Pixels | R
 
 
 def row(*values: int | tuple[int, int, int]) -> Pixels:
-    """Returns one row of RGB pixels; a number alone is a grey."""
+    """Return one row of RGB pixels; a single number is a gray level."""
     return np.array([[value if isinstance(value, tuple) else (value,) * 3 for value in values]], dtype=np.uint8)

@@ -13,9 +13,9 @@ from tests.support import oracles
 from tests.support.encoding import encoded
 
 
-def jpeg(picture: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.ascontiguousarray(picture))
-    return encoded(image, "JPEG", **{"quality": 95, **options})
+def jpeg(image: Image.Image | NDArray[np.uint8], **options: Any) -> bytes:
+    copy = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
+    return encoded(copy, "JPEG", **{"quality": 95, **options})
 
 
 def photograph(width: int = 400, height: int = 300, seed: int = 0) -> Image.Image:
@@ -40,7 +40,7 @@ AFTER_FRAME = FRAME + 19
 
 
 def with_frame(channels: bytes) -> bytes:
-    """Returns a JPEG whose frame has the size of the ordinary one, and other channels."""
+    """Return the ordinary JPEG with other channels in its frame."""
     size = ORDINARY[FRAME + 4 : FRAME + 9]
     return (
         ORDINARY[:FRAME] + b"\xff\xc0" + struct.pack(">H", 7 + len(channels)) + size + channels + ORDINARY[AFTER_FRAME:]
@@ -48,25 +48,25 @@ def with_frame(channels: bytes) -> bytes:
 
 
 LEFT = {
-    "not a picture": b"hello",
-    "nothing": b"",
+    "not an image": b"hello",
+    "empty": b"",
     "png": PNG,
-    "two in one": encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
+    "two images": encoded(photograph(), "MPO", save_all=True, append_images=[photograph()]),
     "progressive": jpeg(photograph(), progressive=True),
-    "four inks": jpeg(photograph().convert("CMYK")),
+    "CMYK": jpeg(photograph().convert("CMYK")),
     "channels numbered R, G, B": without_adobe(jpeg(photograph(), keep_rgb=True)),
-    "channels said to be red, green, blue": ORDINARY[:2] + ADOBE + ORDINARY[2:],
-    "channels that are not told": with_frame(b"\x03\x01\x22\x00"),
-    "brightness coarser than colour": with_frame(b"\x03\x01\x11\x00\x02\x22\x01\x03\x22\x01"),
+    "channels declared as red, green, blue": ORDINARY[:2] + ADOBE + ORDINARY[2:],
+    "channels missing from the frame": with_frame(b"\x03\x01\x22\x00"),
+    "luma coarser than chroma": with_frame(b"\x03\x01\x11\x00\x02\x22\x01\x03\x22\x01"),
     "two frames": ORDINARY[:FRAME] + ORDINARY[FRAME:AFTER_FRAME] + ORDINARY[FRAME:],
     "lossless": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
     "arithmetic": ORDINARY.replace(b"\xff\xc0\x00\x11", b"\xff\xc9\x00\x11"),
-    "cut short, and another behind it": ORDINARY[:-2000] + ORDINARY,
-    "another behind it": ORDINARY + ORDINARY,
+    "truncated, and another image after it": ORDINARY[:-2000] + ORDINARY,
+    "another image after it": ORDINARY + ORDINARY,
     "two scans": ORDINARY[:-2] + ORDINARY[ORDINARY.index(b"\xff\xda") :],
-    "gif that ends like one": GIF + b"\xff\xd9",
-    "cut short": ORDINARY[:-2],
-    "something behind it": ORDINARY + b"film",
+    "gif that ends like a JPEG": GIF + b"\xff\xd9",
+    "truncated": ORDINARY[:-2],
+    "data after it": ORDINARY + b"video",
     "enlarged": jpeg(photograph(100, 80)),
     "very long": jpeg(photograph(16, 9000)),
 }

@@ -28,7 +28,7 @@ def _seeded(architecture: str) -> nn.Module:
     if architecture == "googlenet":
         model = torchvision.models.googlenet(weights=None, num_classes=CLASSES, init_weights=False, aux_logits=False)
     elif architecture == "vgg11":
-        # Its own classifier has a hundred million parameters, which tell nothing about the cut.
+        # Its own classifier has 100 million parameters, which are irrelevant to the split.
         with torch.device("meta"):
             model = torchvision.models.vgg11(num_classes=CLASSES)
         model.classifier = nn.Linear(512 * 7 * 7, CLASSES, device="meta")
@@ -47,19 +47,19 @@ def some_images(count: int, size: tuple[int, int] = SIZE) -> Tensor:
 
 
 def assert_same(ours: Tensor, theirs: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    """Equal to float32 rounding: the largest difference, relative to the largest value."""
+    """Check equality up to float32 rounding: the largest difference relative to the largest value."""
     assert ours.shape == theirs.shape, what
     scale = float(theirs.abs().max())
-    assert scale > 0, f"{what}: all 0 proves nothing"
+    assert scale > 0, f"{what}: equality of zeros is meaningless"
     difference = float((ours - theirs).abs().max()) / scale
     assert difference <= tolerance, f"{what}: {difference:.2e} apart"
 
 
 def explain(parts: Split, images: Tensor, rows: list[int], classes: list[int]) -> oracles.Observed:
-    """Runs the parts as the pipeline does."""
+    """Run the parts as the pipeline does."""
     with torch.inference_mode():
         features = parts.features(images)
-        parts.logits(features)  # Must leave the features alone.
+        parts.logits(features)  # must not modify the features
     selected = features.rows(torch.tensor(rows))
     with torch.no_grad():
         logits = parts.logits(selected)
@@ -68,7 +68,7 @@ def explain(parts: Split, images: Tensor, rows: list[int], classes: list[int]) -
 
 
 def assert_faithful(parts: Split, original: nn.Module, images: Tensor) -> None:
-    """The parts compute what `original` computes, and the gradients are those at its layer."""
+    """Check that the parts compute the logits, activations, and gradients of `original`."""
     with torch.no_grad():
         assert_same(parts.logits(parts.features(images)), original(images), "logits")
     rows, classes = [1, 0, 1], [0, 1, 3]
@@ -80,7 +80,7 @@ def assert_faithful(parts: Split, original: nn.Module, images: Tensor) -> None:
 
 
 class Toy(nn.Module):
-    """Two convolutions and a linear layer, put together in `forward` by each network below."""
+    """Two convolutions and a linear layer, which each network combines in its own `forward`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Toy(nn.Module):
 
 
 class CustomForward(Toy):
-    """A toy whose `forward` is given from outside."""
+    """A toy network whose `forward` is a function."""
 
     def __init__(self, function: Callable[[Toy, Tensor], Tensor]) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def assert_served(function: Callable[[Toy, Tensor], Tensor], layer: str = "layer
         assert torch.equal(model(some_images(2, TOY_SIZE)), original(some_images(2, TOY_SIZE)))
 
 
-def refused(function: Callable[[Toy, Tensor], Tensor], match: str | None = None, layer: str = "layer") -> None:
+def rejected(function: Callable[[Toy, Tensor], Tensor], match: str | None = None, layer: str = "layer") -> None:
     with pytest.raises(SplitError, match=match) as caught:
         split(toy(function), layer, TOY_SIZE)
     assert repr(layer) in str(caught.value)

@@ -1,4 +1,4 @@
-"""Every engine gives the network's own activations, maps and classes, for batches of any size."""
+"""Every engine reproduces the network's activations, maps, and classes, for batches of any size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPENVINO = pytest.mark.skipif(
 
 
 class Small(nn.Module):
-    """Two convolutions and what is around them."""
+    """A small network of two convolutions, fast to compile."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def images(model: nn.Module) -> Tensor:
 
 
 def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns logits and the maps of two classes an image."""
+    """Return logits and the maps of two classes per image."""
     with torch.inference_mode():
         features = parts.features(images).float()
         forward = ForwardPass(parts, images, features, parts.logits(features))
@@ -75,12 +75,12 @@ def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
     return forward.logits, maps
 
 
-def alike(ours: Tensor, theirs: Tensor) -> float:
+def min_cosine(ours: Tensor, theirs: Tensor) -> float:
     return float(functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
 
 
 @pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO), "compile"])
-def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, images: Tensor) -> None:
+def test_engine_reproduces_the_networks_maps(engine: Engine, parts: Split, images: Tensor) -> None:
     if engine == "compile":  # takes minutes for a ResNet-18
         parts = split(oracles.seeded(Small(), seed=5), "layer", SIZE)
     logits, maps = run(parts, images)
@@ -93,7 +93,7 @@ def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, ima
         ours, our_maps = run(accelerated, images[:count])
         torch.testing.assert_close(ours, logits[:count], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(our_maps, maps[: 2 * count], rtol=0, atol=1e-4)
-    # What it gave for one batch stays when it runs the next.
+    # The results of one batch must remain unchanged when the next runs.
     with torch.inference_mode():
         first = accelerated.features(images[:1]).activations
         kept = first.clone()
@@ -103,14 +103,14 @@ def test_an_engine_gives_the_networks_own_maps(engine: Engine, parts: Split, ima
 
 @pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO)])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_an_engine_in_lower_precision_gives_nearly_the_same_maps(
+def test_engine_in_lower_precision_yields_nearly_equal_maps(
     engine: Engine, precision: Precision, parts: Split, images: Tensor
 ) -> None:
     logits, maps = run(parts, images)
 
     ours, our_maps = run(engines.accelerate(parts, engine, precision, images[:2]), images)
 
-    assert alike(our_maps, maps) > 0.98
+    assert min_cosine(our_maps, maps) > 0.98
     assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
     assert ours.dtype == our_maps.dtype == torch.float32
 
@@ -130,7 +130,7 @@ def test_engines_on_a_gpu(engine: Engine, precision: Precision, model: nn.Module
     for start, end in ((0, 1), (0, 3), (1, 2), (1, 4), (2, 3), (2, 5), (3, 4)):
         ours, our_maps = run(accelerated, on_gpu[start:end])
         assert torch.equal(ours.argmax(dim=1).cpu(), logits[start:end].argmax(dim=1))
-        assert alike(our_maps, maps[2 * start : 2 * end]) > 0.98
+        assert min_cosine(our_maps, maps[2 * start : 2 * end]) > 0.98
         with torch.inference_mode():
             activations = accelerated.features(on_gpu[start:end]).activations
         kept.append((activations, activations.clone()))
@@ -155,15 +155,13 @@ def test_other_networks(architecture: str, engine: Engine) -> None:
 
 
 @OPENVINO
-def test_auto_takes_openvino_where_it_is_installed(
-    parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_selects_openvino_if_installed(parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "openvino"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
-def test_a_named_engine_that_is_not_installed_is_said(
+def test_named_engine_that_is_not_installed_is_reported(
     parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -171,7 +169,7 @@ def test_a_named_engine_that_is_not_installed_is_said(
         engines.accelerate(parts, "openvino", "float32", images[:2])
 
 
-def broken(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+def wrong_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         activations, *others = trunk(images)
         return activations.flip(3), *others
@@ -179,18 +177,18 @@ def broken(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engine
     return run
 
 
-def unable(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+def failing_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
     raise MemoryError("not so much")
 
 
 @pytest.mark.parametrize(
     ("engine", "reason"),
     [
-        (broken, "computes other activations than the network: cosine must be at least 0.99999, got 0"),
-        (unable, "not so much"),
+        (wrong_engine, "computes other activations than the network: cosine must be at least 0.99999, got 0"),
+        (failing_engine, "not so much"),
     ],
 )
-def test_an_engine_that_is_wrong_does_not_serve(
+def test_engine_with_wrong_results_is_rejected(
     engine: Any, reason: str, parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(engines.ENGINES, "openvino", engine)
@@ -199,7 +197,7 @@ def test_an_engine_that_is_wrong_does_not_serve(
     assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
-def test_maps_that_differ_are_found_where_activations_are_alike(
+def test_different_maps_are_detected_even_if_activations_agree(
     parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))

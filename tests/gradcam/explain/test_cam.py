@@ -21,23 +21,23 @@ GRADIENTS = torch.tensor([[[[0.0, 1, 2], [2, 3, 4]], [[0.0, 0, 0], [-6, 3, 0]]]]
 MAP = torch.tensor([[[-3.0, 4, 11], [-2, 10, 9.5]]])
 
 
-def test_gradcam_weighs_channels_by_the_mean_of_their_gradients() -> None:
+def test_gradcam_weights_channels_by_the_mean_of_their_gradients() -> None:
     torch.testing.assert_close(cam.gradcam(ACTIVATIONS, GRADIENTS), MAP, rtol=0, atol=0)
 
 
-def test_normalize_cuts_at_zero_and_divides_by_the_maximum() -> None:
+def test_normalize_clips_at_zero_and_divides_by_the_maximum() -> None:
     expected = torch.tensor([[[0, 4 / 11, 1], [0, 10 / 11, 9.5 / 11]]])
     torch.testing.assert_close(cam.normalize(MAP), expected)
 
 
-def test_a_map_that_is_positive_everywhere_keeps_its_floor() -> None:
-    # Min-max normalisation, as other libraries do it, would make the smallest value 0 and the second map NaN.
+def test_map_that_is_positive_everywhere_keeps_its_minimum() -> None:
+    # Min-max normalization, as in other libraries, would make the smallest value 0 and the second map NaN.
     maps = torch.tensor([[[2.0, 4.0]], [[3.0, 3.0]]])
     assert cam.normalize(maps).tolist() == [[[0.5, 1.0]], [[1.0, 1.0]]]
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0, -1e-30])
-def test_a_map_with_nothing_positive_becomes_zero(value: float) -> None:
+def test_map_without_positive_values_becomes_zero(value: float) -> None:
     assert cam.normalize(torch.full((1, 2, 3), value)).tolist() == torch.zeros(1, 2, 3).tolist()
 
 
@@ -56,7 +56,7 @@ def test_rows_are_independent() -> None:
     torch.testing.assert_close(maps[2:3], cam.normalize(-MAP))
 
 
-def test_every_method_gives_a_map_a_row() -> None:
+def test_every_method_returns_one_map_per_row() -> None:
     generator = torch.Generator().manual_seed(0)
     activations, gradients = torch.randn(2, 3, 5, 4, 6, generator=generator)
     for name, method in cam.GRADIENT_METHODS.items():
@@ -66,7 +66,7 @@ def test_every_method_gives_a_map_a_row() -> None:
         assert maps.shape == (3, 4, 6), name
 
 
-def test_captums_own_case() -> None:
+def test_gradcam_equals_captum_on_its_own_test_case() -> None:
     class OneConvolution(nn.Module):
         """Captum's `BasicModel_ConvNet_One_Conv`, with its weights."""
 
@@ -91,7 +91,7 @@ def test_captums_own_case() -> None:
     assert theirs.flatten().tolist() == [11.25, 13.5, 20.25, 22.5]
 
 
-def test_fused_maps_are_the_mean_at_the_finest_resolution() -> None:
+def test_fused_maps_are_the_mean_at_the_highest_resolution() -> None:
     coarse = torch.tensor([[[1.0, 0.0]]])
     fine = torch.tensor([[[0.0, 0.0, 1.0, 0.0]]])
     mean = (torch.tensor([1.0, 0.75, 0.25, 0.0]) + fine[0, 0]) / 2
@@ -100,15 +100,15 @@ def test_fused_maps_are_the_mean_at_the_finest_resolution() -> None:
 
 @pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e12])
-def test_maps_of_extreme_numbers_are_maps(method: str, scale: float) -> None:
-    """Neither NaN nor infinity, whatever is 0 or hardly anything or a lot."""
+def test_maps_of_extreme_numbers_are_valid(method: str, scale: float) -> None:
+    """They have neither NaN nor infinity if activations and gradients are 0, tiny, or huge."""
     generator = torch.Generator().manual_seed(0)
     activations, gradients = (torch.randn(2, 3, 4, 4, generator=generator) * scale for _ in range(2))
     if method == "ablationcam":
         maps = cam.ablationcam(activations, torch.zeros(2), torch.zeros(2, 3))
     else:
         maps = cam.GRADIENT_METHODS[method].maps(activations, gradients)
-    found = cam.normalize(maps)
-    assert found.isfinite().all()
-    assert found.min() >= 0
-    assert found.max() <= 1
+    normalized = cam.normalize(maps)
+    assert normalized.isfinite().all()
+    assert normalized.min() >= 0
+    assert normalized.max() <= 1

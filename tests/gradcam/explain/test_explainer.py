@@ -56,8 +56,8 @@ def forward(model: nn.Module, images: Tensor) -> ForwardPass:
 
 
 def explain(forward: ForwardPass, *pairs: Pair, max_replay_bytes: int = LARGE) -> Tensor:
-    maps, late = Explainer(max_replay_bytes).maps(forward, pairs, ALL_TIME)
-    assert not late
+    maps, timed_out = Explainer(max_replay_bytes).maps(forward, pairs, ALL_TIME)
+    assert not timed_out
     return maps
 
 
@@ -66,13 +66,13 @@ def by_targets(forward: ForwardPass, method: str) -> Tensor:
 
 
 def stretched(maps: Tensor) -> np.ndarray:
-    """As pytorch-grad-cam shows its maps: at the input's size, from their minimum to their maximum."""
+    """Return maps as pytorch-grad-cam does: at the input's size, scaled from their minimum to their maximum."""
     resized = functional.interpolate(maps[:, None], (SIDE, SIDE), mode="bilinear")[:, 0].numpy()
     low, high = resized.min((1, 2), keepdims=True), resized.max((1, 2), keepdims=True)
     return (resized - low) / (high - low + 1e-7)
 
 
-PEERS = {
+REFERENCES = {
     "gradcam": pytorch_grad_cam.GradCAM,
     "xgradcam": pytorch_grad_cam.XGradCAM,
     "hirescam": pytorch_grad_cam.HiResCAM,
@@ -82,26 +82,26 @@ PEERS = {
 }
 
 
-@pytest.mark.parametrize("method", PEERS)
-def test_maps_are_pytorch_grad_cams(method: str, model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
+@pytest.mark.parametrize("method", REFERENCES)
+def test_maps_equal_pytorch_grad_cams(method: str, model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
     ours = by_targets(forward, method)
-    assert ours.amax(dim=(1, 2)).gt(0).all(), "two maps that are all 0 would be equal"
-    taught = copy.deepcopy(model).requires_grad_(True)
-    with PEERS[method](taught, [taught.get_submodule(LAYER)]) as peer:
-        theirs = peer(images.clone(), [ClassifierOutputTarget(target) for target in TARGETS])
-    if method in ("eigencam", "eigengradcam"):  # the sign of a principal component is arbitrary: it leaves that open
-        turned = [min((theirs[i], 1 - theirs[i]), key=lambda m: np.abs(m - stretched(ours)[i]).max()) for i in (0, 1)]
-        positive = [i for i in (0, 1) if np.array_equal(turned[i], theirs[i])]
+    assert ours.amax(dim=(1, 2)).gt(0).all(), "maps of zeros would be equal, too"
+    trainable = copy.deepcopy(model).requires_grad_(True)
+    with REFERENCES[method](trainable, [trainable.get_submodule(LAYER)]) as reference:
+        theirs = reference(images.clone(), [ClassifierOutputTarget(target) for target in TARGETS])
+    if method in ("eigencam", "eigengradcam"):  # pytorch-grad-cam leaves a principal component's arbitrary sign open
+        signed = [min((theirs[i], 1 - theirs[i]), key=lambda m: np.abs(m - stretched(ours)[i]).max()) for i in (0, 1)]
+        positive = [i for i in (0, 1) if np.array_equal(signed[i], theirs[i])]
         np.testing.assert_allclose(stretched(ours)[positive], theirs[positive], atol=2e-4)
     else:
         np.testing.assert_allclose(stretched(ours), theirs, atol=2e-4)
 
 
-def test_finercam_is_pytorch_grad_cams(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
-    taught = copy.deepcopy(model).requires_grad_(True)
+def test_finercam_equals_pytorch_grad_cams(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
+    trainable = copy.deepcopy(model).requires_grad_(True)
     for row, target in enumerate(TARGETS):
-        peer = pytorch_grad_cam.FinerCAM(taught, [taught.get_submodule(LAYER)])
-        theirs = peer(images[row : row + 1].clone(), target_idx=target)
+        reference = pytorch_grad_cam.FinerCAM(trainable, [trainable.get_submodule(LAYER)])
+        theirs = reference(images[row : row + 1].clone(), target_idx=target)
         ours = explain(forward, Pair(row, target, "finercam"))
         np.testing.assert_allclose(stretched(ours), theirs, atol=2e-4)
 
@@ -115,8 +115,8 @@ def observed(model: nn.Module, images: Tensor) -> oracles.Observed:
     return oracles.tutorial(model, LAYER, images, list(TARGETS))
 
 
-def test_gradcam_plus_plus_is_the_papers(forward: ForwardPass, observed: oracles.Observed) -> None:
-    """A loop over rows, channels and positions, as equations 7 and 19 are written."""
+def test_gradcam_plus_plus_equals_the_papers_formula(forward: ForwardPass, observed: oracles.Observed) -> None:
+    """The expected map is computed in a loop over rows, channels, and positions, as in equations 7 and 19."""
     activations, gradients = observed.activations.double().numpy(), observed.gradients.double().numpy()
     heat = np.zeros((2, *activations.shape[2:]))
     for row, channel in np.ndindex(*activations.shape[:2]):
@@ -131,7 +131,7 @@ def test_gradcam_plus_plus_is_the_papers(forward: ForwardPass, observed: oracles
     )
 
 
-def test_counterfactual_is_grad_cam_of_the_negative(forward: ForwardPass, observed: oracles.Observed) -> None:
+def test_counterfactual_is_grad_cam_of_negative_gradients(forward: ForwardPass, observed: oracles.Observed) -> None:
     torch.testing.assert_close(
         by_targets(forward, "counterfactual"), normalized(-observed.weighted_sum), rtol=1e-4, atol=1e-4
     )
@@ -164,7 +164,7 @@ def test_ablationcam_runs_the_network_without_each_channel(
 
 
 def test_scorecam_runs_the_network_on_each_masked_image(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
-    """One channel after the other, as sections 3.1 and 3.2 of the paper describe it."""
+    """The expected map is computed one channel at a time, as in sections 3.1 and 3.2 of the paper."""
     activations = forward.features.activations.clone()
     weights = torch.zeros(2, 512)
     for row, channel in np.ndindex(2, 512):
@@ -178,7 +178,7 @@ def test_scorecam_runs_the_network_on_each_masked_image(model: nn.Module, images
 
 
 def test_gradients_are_finite_differences() -> None:
-    """One entry of the gradient, by what the logit does when the activation is moved a little, in float64."""
+    """One entry of the gradient equals the change of the logit per small change of the activation, in float64."""
     model = oracles.seeded(network.build("resnet18", 5), seed=2).double()
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     parts = split(model.float(), LAYER, (64, 64))
@@ -197,7 +197,7 @@ def test_gradients_are_finite_differences() -> None:
         assert float(gradients[at]) == pytest.approx(float(logits[0] - logits[1]) / 2e-6, rel=1e-5, abs=1e-9)
 
 
-def test_behind_pooling_and_a_linear_layer_three_methods_are_one() -> None:
+def test_three_methods_agree_before_pooling_and_a_linear_layer() -> None:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -219,7 +219,7 @@ TARGETS_OF_4 = (1, 3)
 
 
 @pytest.mark.parametrize("max_replay_bytes", [1, 3 * 2**20, LARGE])
-def test_pairs_of_all_methods_together_are_those_of_each_alone(forward: ForwardPass, max_replay_bytes: int) -> None:
+def test_pairs_of_all_methods_together_equal_each_alone(forward: ForwardPass, max_replay_bytes: int) -> None:
     methods: Sequence[str] = [name for name in cam.METHODS if name != "scorecam"]
     pairs = [Pair(i % 2, (i * 3) % CLASSES, name) for i, name in enumerate([*methods, *methods])]
     together = explain(forward, *pairs, max_replay_bytes=max_replay_bytes)
@@ -227,7 +227,7 @@ def test_pairs_of_all_methods_together_are_those_of_each_alone(forward: ForwardP
         torch.testing.assert_close(heatmap, explain(forward, pair)[0], rtol=1e-3, atol=1e-4, msg=str(pair))
 
 
-def test_a_chunk_stays_within_the_budget(forward: ForwardPass) -> None:
+def test_chunk_stays_within_the_memory_budget(forward: ForwardPass) -> None:
     sizes: list[int] = []
     hook = forward.split.head.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     budget = 5 * forward.split.replay_bytes + 1
@@ -238,19 +238,19 @@ def test_a_chunk_stays_within_the_budget(forward: ForwardPass) -> None:
     assert sizes == [5, 5, *[5] * 102, 2]
 
 
-def test_pairs_that_time_runs_out_for_are_named(forward: ForwardPass) -> None:
+def test_pairs_that_time_out_are_returned(forward: ForwardPass) -> None:
     pairs = [Pair(0, 1, "scorecam"), Pair(0, 2, "gradcam"), Pair(1, 3, "ablationcam"), Pair(1, 4, "gradcam")]
 
-    maps, late = Explainer(2 * forward.split.replay_bytes).maps(forward, pairs, deadline=0.0)
+    maps, timed_out = Explainer(2 * forward.split.replay_bytes).maps(forward, pairs, deadline=0.0)
 
-    # What fits into one replay is always done.
-    assert sorted(late) == [0, 2]
+    # The first chunk is always computed.
+    assert sorted(timed_out) == [0, 2]
     torch.testing.assert_close(maps[[1, 3]], explain(forward, pairs[1], pairs[3]))
     assert Explainer(1).maps(forward, pairs, deadline=0.0)[1] == [3, 2, 0]
 
 
-def test_maps_change_when_the_network_forgets(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
-    """Adebayo et al. 2018, cascading randomisation: from the classifier down, each layer's weights are drawn anew."""
+def test_maps_change_when_weights_are_randomized(model: nn.Module, images: Tensor, forward: ForwardPass) -> None:
+    """Adebayo et al. 2018, cascading randomization: from the classifier down, each layer gets new random weights."""
     before = by_targets(forward, "gradcam")
     forgetful = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(9)
@@ -260,13 +260,13 @@ def test_maps_change_when_the_network_forgets(model: nn.Module, images: Tensor, 
             parameter.copy_(parameter.mean() + deviation * torch.randn(parameter.shape, generator=generator))
         after = by_targets(run(forgetful, images), "gradcam")
         for old, new in zip(before, after, strict=True):
-            if new.any():  # a map that is all 0 has changed as well
+            if new.any():  # a map that became all 0 has changed, too
                 correlation = np.corrcoef(old.flatten(), new.flatten())[0, 1]
                 assert correlation < 0.9, f"after {name}, the map still correlates by {correlation:.2f}"
 
 
-def test_a_mirrored_picture_has_the_mirrored_map() -> None:
-    """For a network without strides and padding at the sides, so that both directions see the same."""
+def test_mirrored_image_has_the_mirrored_map() -> None:
+    """The network is symmetric: mirrored filters and no strides."""
     stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
     model = oracles.seeded(nn.Sequential(stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)), seed=6)
     for convolution in (stem[0], stem[2]):
@@ -278,8 +278,8 @@ def test_a_mirrored_picture_has_the_mirrored_map() -> None:
         torch.testing.assert_close(mirrored, straight.flip(2), rtol=1e-4, atol=1e-5, msg=method)
 
 
-def test_maps_tell_two_objects_apart() -> None:
-    """A network of detectors of red and of green, on a picture with one of each."""
+def test_maps_distinguish_two_objects() -> None:
+    """The network detects red and green; the image has one object of each color."""
     model = nn.Sequential(
         nn.Conv2d(3, 2, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
     )
@@ -287,14 +287,14 @@ def test_maps_tell_two_objects_apart() -> None:
     model[0].weight.data[0, 0] = model[0].weight.data[1, 1] = 1 / 16
     model[0].bias.data = torch.zeros(2)
     model[4].weight.data, model[4].bias.data = torch.eye(2), torch.zeros(2)
-    picture = torch.zeros(1, 3, 32, 32)
-    picture[0, 0, 4:12, 4:12] = 1  # red, upper left
-    picture[0, 1, 20:28, 20:28] = 1  # green, lower right
-    forward = run(model.eval().requires_grad_(False), picture, "0")
+    image = torch.zeros(1, 3, 32, 32)
+    image[0, 0, 4:12, 4:12] = 1  # red, upper left
+    image[0, 1, 20:28, 20:28] = 1  # green, lower right
+    forward = run(model.eval().requires_grad_(False), image, "0")
     for method in cam.METHODS:
         if method in ("eigencam", "counterfactual", "scorecam"):
-            # The first knows no class, the second shows what speaks against it, and the softmax of the third hardly
-            # tells two channels apart.
+            # Eigen-CAM ignores the class, counterfactual shows evidence against it, and Score-CAM's softmax hardly
+            # distinguishes two channels.
             continue
         red, green = explain(forward, Pair(0, 0, method), Pair(0, 1, method))
         assert red.argmax() == 9, method
@@ -304,7 +304,7 @@ def test_maps_tell_two_objects_apart() -> None:
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
-def test_a_trunk_of_lower_precision_gives_nearly_the_same_maps(
+def test_trunk_of_lower_precision_yields_nearly_equal_maps(
     model: nn.Module, images: Tensor, forward: ForwardPass, precision: torch.dtype, tolerance: float
 ) -> None:
     with torch.inference_mode(), torch.autocast("cpu", precision):
@@ -320,7 +320,7 @@ def test_a_trunk_of_lower_precision_gives_nearly_the_same_maps(
         torch.testing.assert_close(rough, exact, rtol=0, atol=tolerance, msg=method)
 
 
-def test_the_same_request_twice_is_the_same_to_the_bit(model: nn.Module, images: Tensor) -> None:
+def test_results_are_reproducible_to_the_bit(model: nn.Module, images: Tensor) -> None:
     first, second = (run(model, images) for _ in range(2))
     for method in cam.METHODS:
         if method != "scorecam":
@@ -329,7 +329,9 @@ def test_the_same_request_twice_is_the_same_to_the_bit(model: nn.Module, images:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
-def test_a_gpu_gives_the_cpus_maps(model: nn.Module, images: Tensor, forward: ForwardPass, method: str) -> None:
+def test_maps_on_a_gpu_equal_those_on_the_cpu(
+    model: nn.Module, images: Tensor, forward: ForwardPass, method: str
+) -> None:
     """Within 0.01: convolutions may run in TF32 there."""
     on_gpu = run(copy.deepcopy(model).cuda(), images.cuda())
     torch.testing.assert_close(by_targets(on_gpu, method), by_targets(forward, method), rtol=0, atol=0.01)

@@ -19,11 +19,11 @@ from tests.support.image_files import (
     SETTINGS,
     Pixels,
     decoded,
-    decoded_or_refused,
+    decoded_or_rejected,
     noise,
     png,
     png_header,
-    refused,
+    rejected,
     row,
     smooth,
     tiff,
@@ -55,15 +55,15 @@ def test_transparency_is_dropped(kind: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
-def test_grey_becomes_three_equal_channels(kind: str) -> None:
-    grey = noise(channels=1)[..., 0]
-    assert np.array_equal(decoded(encoded(grey, kind)), np.stack([grey] * 3, axis=-1))
+def test_grayscale_becomes_three_equal_channels(kind: str) -> None:
+    gray = noise(channels=1)[..., 0]
+    assert np.array_equal(decoded(encoded(gray, kind)), np.stack([gray] * 3, axis=-1))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_grey_with_alpha_loses_the_alpha(kind: str) -> None:
-    grey = noise(channels=2)
-    assert np.array_equal(decoded(encoded(Image.fromarray(grey, "LA"), kind)), np.stack([grey[..., 0]] * 3, axis=-1))
+def test_grayscale_with_alpha_loses_the_alpha(kind: str) -> None:
+    gray = noise(channels=2)
+    assert np.array_equal(decoded(encoded(Image.fromarray(gray, "LA"), kind)), np.stack([gray[..., 0]] * 3, axis=-1))
 
 
 PALETTE = bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7])
@@ -76,7 +76,7 @@ PLTE = png_chunk(b"PLTE", PALETTE)
 @pytest.mark.parametrize(
     "transparency",
     [b"", png_chunk(b"tRNS", b"\0"), png_chunk(b"tRNS", b"\xff\0\x80\x40")],
-    ids=["opaque", "one colour transparent", "an alpha for each colour"],
+    ids=["opaque", "one color transparent", "an alpha for each color"],
 )
 def test_palette(transparency: bytes) -> None:
     assert np.array_equal(decoded(png(4, 8, 3, b"\0\1\2\3", PLTE + transparency)), PALETTE_ROW)
@@ -93,7 +93,7 @@ def test_palette_in_other_formats(kind: str) -> None:
     assert np.array_equal(decoded(encoded(image, kind)), PALETTE_ROW)
 
 
-def test_gif_with_a_transparent_colour() -> None:
+def test_gif_with_a_transparent_color() -> None:
     image = Image.frombytes("P", (4, 1), b"\0\1\2\3")
     image.putpalette(PALETTE)
     assert np.array_equal(decoded(encoded(image, "GIF", transparency=1)), PALETTE_ROW)
@@ -119,8 +119,8 @@ def test_one_bit(kind: str) -> None:
         (tiff(1, [16] * 3, 2, b"\xf0\x01\xf1\x02\xf2\x03", order=">"), row((240, 241, 242))),
     ],
     ids=[
-        "png grey",
-        "png grey trns",
+        "png gray",
+        "png gray trns",
         "png rgb",
         "png la",
         "png rgba",
@@ -148,8 +148,8 @@ def test_tiff_in_which_white_is_zero() -> None:
     ],
     ids=["12 bits", "16 bits, white is zero", "32 bits unsigned", "32 bits signed"],
 )
-def test_unusual_depths_are_right_or_refused(data: bytes, expected: Pixels) -> None:
-    outcome = decoded_or_refused(data)
+def test_unusual_depth_is_decoded_correctly_or_rejected(data: bytes, expected: Pixels) -> None:
+    outcome = decoded_or_rejected(data)
     if isinstance(outcome, RequestError):
         assert isinstance(outcome, UnsupportedImage)
         assert "16 bits" in str(outcome)
@@ -179,10 +179,10 @@ def test_lossy_rgb_is_close(kind: str, options: dict[str, Any]) -> None:
     assert difference.max() < 25
 
 
-def test_grey_jpeg_is_close() -> None:
-    grey = smooth()[..., 0]
-    pixels = decoded(encoded(grey, "JPEG", quality=95))
-    assert np.abs(pixels.astype(int) - grey[..., None]).max() < 6
+def test_grayscale_jpeg_is_close() -> None:
+    gray = smooth()[..., 0]
+    pixels = decoded(encoded(gray, "JPEG", quality=95))
+    assert np.abs(pixels.astype(int) - gray[..., None]).max() < 6
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_cmyk_jpeg(ink: tuple[int, ...], expected: tuple[int, ...]) -> None:
     ("kind", "options"),
     [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("MPO", {"quality": 95})],
 )
-def test_of_several_pictures_the_first_is_taken(kind: str, options: dict[str, Any]) -> None:
+def test_first_of_several_images_is_decoded(kind: str, options: dict[str, Any]) -> None:
     first, second = (Image.new("RGB", (16, 16), color) for color in ((200, 30, 40), (10, 220, 90)))
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
     with Image.open(io.BytesIO(data)) as image:
@@ -214,7 +214,7 @@ def test_of_several_pictures_the_first_is_taken(kind: str, options: dict[str, An
     assert np.abs(pixels.astype(int) - (200, 30, 40)).max() <= (4 if kind == "MPO" else 0)
 
 
-def test_a_broken_second_frame_does_not_matter() -> None:
+def test_corrupt_second_frame_is_ignored() -> None:
     first, second = (Image.fromarray(noise(seed=seed)) for seed in (0, 1))
     data = encoded(first, "TIFF", save_all=True, append_images=[second])
     assert np.array_equal(decoded(data[:-20]), noise(seed=0))
@@ -225,49 +225,49 @@ FORMATS: dict[str, dict[str, Any]] = {"JPEG": {}, "PNG": {}, "WEBP": {}, "BMP": 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_truncated_picture_is_said_to_be_truncated(kind: str, share: float) -> None:
+def test_truncated_image_is_reported_as_truncated(kind: str, share: float) -> None:
     data = encoded(noise(60, 80), kind)
-    error = refused(data[: int(share * len(data))])
+    error = rejected(data[: int(share * len(data))])
     assert (type(error), error.code, error.status) == (UndecodableImage, "undecodable_image", 400)
     assert "truncated" in str(error)
 
 
 @pytest.mark.parametrize("options", [{"compression": "tiff_lzw"}, {"compression": "jpeg"}], ids=["lzw", "jpeg"])
-def test_a_truncated_tiff_whose_directory_stood_at_the_end(options: dict[str, Any]) -> None:
+def test_truncated_tiff_with_its_directory_at_the_end(options: dict[str, Any]) -> None:
     data = encoded(noise(60, 80), "TIFF", **options)
-    assert "truncated" in str(refused(data[: len(data) // 2]))
+    assert "truncated" in str(rejected(data[: len(data) // 2]))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_picture_truncated_in_its_header_is_said_to_be_truncated(kind: str) -> None:
-    error = refused(encoded(noise(60, 80), kind)[:20])
+def test_image_truncated_in_its_header_is_reported_as_truncated(kind: str) -> None:
+    error = rejected(encoded(noise(60, 80), kind)[:20])
     assert (type(error), error.code, error.status) == (UndecodableImage, "undecodable_image", 400)
     assert "truncated" in str(error)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_truncation_is_a_request_error_or_a_picture(kind: str) -> None:
+def test_every_truncation_yields_an_image_or_a_request_error(kind: str) -> None:
     data = encoded(noise(12, 16), kind)
-    whole = decoded(data)
+    complete = decoded(data)
     for length in range(len(data) + 1):
-        outcome = decoded_or_refused(data[:length])
+        outcome = decoded_or_rejected(data[:length])
         if isinstance(outcome, RequestError):
             assert (type(outcome), length < len(data)) == (UndecodableImage, True)
             assert "send JPEG, PNG, WebP, BMP, GIF, or TIFF" in str(outcome)
         else:
-            assert np.array_equal(outcome, whole)
+            assert np.array_equal(outcome, complete)
             assert length > 0.9 * len(data)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_no_damage_whatever_is_anything_but_a_request_error_or_a_picture(kind: str) -> None:
-    generator, whole = np.random.default_rng(0), encoded(noise(12, 16), kind)
+def test_random_damage_yields_an_image_or_a_request_error(kind: str) -> None:
+    generator, complete = np.random.default_rng(0), encoded(noise(12, 16), kind)
     small = dataclasses.replace(SETTINGS, max_image_pixels=100_000)
     for _ in range(200):
-        data = bytearray(whole)
+        data = bytearray(complete)
         for position in generator.integers(0, len(data), 4):
             data[position] = generator.integers(0, 256)
-        outcome = decoded_or_refused(bytes(data), small)
+        outcome = decoded_or_rejected(bytes(data), small)
         assert isinstance(outcome, RequestError) or outcome.ndim == 3
 
 
@@ -280,13 +280,13 @@ def test_no_damage_whatever_is_anything_but_a_request_error_or_a_picture(kind: s
     ],
     ids=["png", "gif", "tiff"],
 )
-def test_a_picture_without_pixels(data: bytes) -> None:
-    assert type(refused(data)) is UndecodableImage
+def test_image_without_pixels(data: bytes) -> None:
+    assert type(rejected(data)) is UndecodableImage
 
 
 @pytest.mark.parametrize("kind", [1, 2, 5, 7, 12], ids=["byte", "text", "ratio", "undefined", "double"])
-def test_a_tiff_whose_depth_is_no_number(kind: int) -> None:
+def test_tiff_whose_depth_is_not_a_number(kind: int) -> None:
     number, other = (struct.pack("<HHI", 258, form, 1) for form in (3, kind))
     data = hostile.tiff_gray(4, 4, 1, bytes(16)).replace(number, other)
     assert other in data
-    assert type(refused(data)) is UndecodableImage
+    assert type(rejected(data)) is UndecodableImage

@@ -11,13 +11,13 @@ from tests.support.encoding import encoded
 from tests.support.image_files import (
     SETTINGS,
     noise,
-    refused,
+    rejected,
     tiff,
 )
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "empty (0 bytes)"),
         (b"\0", "File is not an image (1 bytes)"),
@@ -30,10 +30,10 @@ from tests.support.image_files import (
     ],
     ids=["empty", "one byte", "text", "json", "html", "zeros", "ones", "ppm"],
 )
-def test_what_is_no_picture(data: bytes, said: str) -> None:
-    error = refused(data)
+def test_file_that_is_not_an_image(data: bytes, message: str) -> None:
+    error = rejected(data)
     assert (type(error), error.code, error.status) == (UndecodableImage, "undecodable_image", 400)
-    assert said in str(error)
+    assert message in str(error)
     assert str(error).endswith("send JPEG, PNG, WebP, BMP, GIF, or TIFF")
 
 
@@ -53,14 +53,14 @@ def test_what_is_no_picture(data: bytes, said: str) -> None:
         (b"\0" * 128 + b"DICM", "DICOM"),
     ],
 )
-def test_other_kinds_of_picture_are_called_by_their_name(data: bytes, name: str) -> None:
-    error = refused(data)
+def test_unsupported_format_is_named(data: bytes, name: str) -> None:
+    error = rejected(data)
     assert (type(error), error.code, error.status) == (UnsupportedImage, "unsupported_image", 415)
     assert str(error) == f"{name} is not supported; send JPEG, PNG, WebP, BMP, GIF, or TIFF"
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "ICO", "JPEG2000", "PPM"])
-def test_what_pillow_could_decode_but_the_contract_does_not_name(kind: str) -> None:
+def test_format_that_only_pillow_supports_is_rejected(kind: str) -> None:
     with pytest.raises((UnsupportedImage, UndecodableImage)):
         decode(encoded(noise(16, 16), kind), SETTINGS)
 
@@ -75,7 +75,7 @@ def test_what_pillow_could_decode_but_the_contract_does_not_name(kind: str) -> N
     ],
     ids=["pillow", "float32", "float64", "rgb float32"],
 )
-def test_tiff_of_floating_point_numbers(data: bytes) -> None:
-    error = refused(data)
+def test_floating_point_tiff_is_unsupported(data: bytes) -> None:
+    error = rejected(data)
     assert (type(error), error.code, error.status) == (UnsupportedImage, "unsupported_image", 415)
     assert "16 bits" in str(error)

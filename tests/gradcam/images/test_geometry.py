@@ -30,7 +30,7 @@ CROP = dataclasses.replace(SETTINGS, transform="crop")
         # less than a pixel high: 9999.6 to 10000.4
         ((1, 20_000), CROP, (0, 10_000, 1, 10_001)),
         ((1, 1), CROP, (0, 0, 1, 1)),
-        # nothing cut off the shorter side
+        # nothing cropped from the shorter side
         ((224, 448), dataclasses.replace(CROP, resize_size=224), (0, 112, 224, 336)),
     ],
     ids=str,
@@ -39,7 +39,7 @@ def test_region(size: tuple[int, int], settings: Settings, region: tuple[int, in
     assert CropGeometry.of(*size, settings).region == Region(*region)
 
 
-def test_region_is_never_empty_and_never_outside() -> None:
+def test_region_is_never_empty_and_never_outside_the_image() -> None:
     sides = [1, 2, 3, 5, 8, 13, 224, 256, 257, 999, 20_000]
     for width in sides:
         for height in sides:

@@ -18,17 +18,17 @@ from tests.support.jpeg_files import AFTER_FRAME, LEFT, ORDINARY, jpeg, photogra
         ORDINARY[:AFTER_FRAME] + b"\xff\xd9",
         ORDINARY[:AFTER_FRAME],
     ],
-    ids=["no count", "one untold", "one and another", "two", "no scan", "no scan, no end"],
+    ids=["no count", "one channel missing", "two channels, one counted", "two channels", "no scan", "no scan, no end"],
 )
-def test_odd_structures_are_not_plain(data: bytes) -> None:
+def test_unusual_structure_is_not_baseline(data: bytes) -> None:
     assert as_baseline(data) is None
 
 
-def test_an_ordinary_jpeg_is_a_baseline_jpeg() -> None:
+def test_ordinary_jpeg_is_baseline() -> None:
     assert as_baseline(ORDINARY) == ORDINARY
 
 
-def test_exif_is_blanked_and_nothing_else() -> None:
+def test_only_exif_is_blanked() -> None:
     with_exif = jpeg(photograph(), exif=b"Exif\0\0" + b"II*\0" * 5)
     blanked = as_baseline(with_exif)
     assert blanked is not None
@@ -37,7 +37,7 @@ def test_exif_is_blanked_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LEFT if name not in ("enlarged", "very long")])
-def test_jpegs_that_decoders_may_read_differently_are_not_baseline(name: str) -> None:
+def test_jpeg_that_decoders_may_read_differently_is_not_baseline(name: str) -> None:
     assert not LEFT[name].startswith(b"\xff\xd8") or as_baseline(LEFT[name]) is None
 
 

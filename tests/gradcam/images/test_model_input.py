@@ -60,7 +60,7 @@ SIZES = [
 LONG_SIZES = [(1, 20_000), (20_000, 1), (3, 5000), (40, 1999)]
 
 
-# Up to these a picture is resized whole, or so much of it that Pillow's arithmetic stays the same.
+# Images up to these sizes are resized completely, or so far that Pillow's arithmetic is the same.
 LONG_CROPS = [(100, 880), (880, 100), (113, 2001), (2001, 113), (7, 97), (97, 7), (30, 3000)]
 
 
@@ -91,7 +91,7 @@ def test_crop_with_other_sizes(size: tuple[int, int], resize_size: int, input_si
 
 
 @pytest.mark.parametrize("tall", [True, False], ids=["tall", "wide"])
-def test_crop_of_a_picture_too_long_to_resize_whole(tall: bool) -> None:
+def test_crop_of_an_image_too_long_to_resize_completely(tall: bool) -> None:
     """1 × 20,000: pixel i of the 5,120,000 lies at (i + ½) / 256 - ½, and bilinear means between two neighbours."""
     line = noise(20_000, 1)
     image = Image.fromarray(line if tall else line.transpose(1, 0, 2))
@@ -112,15 +112,15 @@ FAST = dataclasses.replace(SETTINGS, decoding="fast")
 @pytest.mark.parametrize("transform", ["squash", "crop"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", SIZES + LONG_SIZES + LONG_CROPS, ids=str)
-def test_fast_input_is_within_a_grey_level(size: tuple[int, int], interpolation: Any, transform: Any) -> None:
+def test_fast_input_is_within_a_few_gray_levels(size: tuple[int, int], interpolation: Any, transform: Any) -> None:
     image = Image.fromarray(noise(size[1], size[0]))
     exact = dataclasses.replace(SETTINGS, interpolation=interpolation, transform=transform)
     fast = dataclasses.replace(exact, decoding="fast")
-    off = (our_input(image, fast).int() - our_input(image, exact).int()).abs()
-    # Noise is the worst of pictures: two levels in a pixel or two. In photographs it is one.
-    assert off.max() <= 2
-    assert (off > 1).float().mean() < 1e-4
-    assert (off > 0).float().mean() < 0.01
+    difference = (our_input(image, fast).int() - our_input(image, exact).int()).abs()
+    # Noise is the worst case: two levels in a few pixels. In photographs the maximum is one.
+    assert difference.max() <= 2
+    assert (difference > 1).float().mean() < 1e-4
+    assert (difference > 0).float().mean() < 0.01
 
 
 def jpeg(width: int, height: int, **options: Any) -> bytes:
@@ -128,53 +128,53 @@ def jpeg(width: int, height: int, **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("sent", "settings", "read"),
+    ("size", "settings", "decoded_size"),
     [
         ((448, 448), FAST, (448, 448)),
-        ((895, 4000), FAST, (895, 4000)),  # halved, a side would be less than twice 224
+        ((895, 4000), FAST, (895, 4000)),  # at half scale, a side would have less than twice 224 pixels
         ((896, 1000), FAST, (448, 500)),
         ((1793, 1800), FAST, (449, 450)),
         ((4000, 3600), FAST, (500, 450)),
-        # resized to 341 × 256 before its middle is cut out: twice 341 is more than an eighth, or a quarter, has
+        # resized to 341 × 256 before the crop; at 1/4, a side would have fewer than twice 341 pixels
         ((2728, 2048), dataclasses.replace(FAST, transform="crop"), (1364, 1024)),
         ((2729, 2729), SETTINGS, (2729, 2729)),
     ],
     ids=str,
 )
-def test_large_jpegs_are_read_at_a_reduced_scale(
-    sent: tuple[int, int], settings: Settings, read: tuple[int, int]
+def test_large_jpeg_is_decoded_at_a_reduced_scale(
+    size: tuple[int, int], settings: Settings, decoded_size: tuple[int, int]
 ) -> None:
-    picture = decode(jpeg(*sent), settings, full_resolution=False)
-    assert (picture.width, picture.height) == sent
-    assert picture.image.size == read
-    exact = our_input(decode(jpeg(*sent), settings).image, SETTINGS)
-    view = CropGeometry.of(*sent, dataclasses.replace(settings, transform="squash"))
-    ours = model_input(picture.image, view, "fast")
+    decoded_image = decode(jpeg(*size), settings, full_resolution=False)
+    assert (decoded_image.width, decoded_image.height) == size
+    assert decoded_image.image.size == decoded_size
+    exact = our_input(decode(jpeg(*size), settings).image, SETTINGS)
+    geometry = CropGeometry.of(*size, dataclasses.replace(settings, transform="squash"))
+    ours = model_input(decoded_image.image, geometry, "fast")
     assert (ours.int() - exact.int()).abs().max() <= 3
 
 
-def test_a_reduced_picture_that_lies_on_its_side() -> None:
-    picture = decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, full_resolution=False)
-    assert (picture.width, picture.height, *picture.image.size) == (1200, 1000, 600, 500)
+def test_reduced_image_whose_sides_are_swapped() -> None:
+    decoded_image = decode(jpeg(1000, 1200, exif=exif(orientation(6))), FAST, full_resolution=False)
+    assert (decoded_image.width, decoded_image.height, *decoded_image.image.size) == (1200, 1000, 600, 500)
 
 
 @pytest.mark.parametrize("data", [jpeg(2000, 2000), encoded(smooth(2000, 2000), "PNG")], ids=["whole", "png"])
-def test_what_is_not_reduced(data: bytes) -> None:
-    """A picture for an overlay, and what is no JPEG."""
+def test_scale_is_not_reduced_for_overlays_and_other_formats(data: bytes) -> None:
+    """An overlay needs full resolution; a PNG has no reduced scales."""
     png = data.startswith(b"\x89PNG")
     assert decode(data, FAST, full_resolution=not png).image.size == (2000, 2000)
 
 
-def test_region_shows_what_the_input_shows() -> None:
-    """Outside of the region a picture may change as it likes: but for the filter's reach, the input stays."""
+def test_input_depends_only_on_pixels_in_the_region() -> None:
+    """Changes outside the region affect the input only within the reach of the resize filter."""
     image = noise(600, 900)
     region = CropGeometry.of(900, 600, CROP).region
     inside = np.zeros_like(image)
     inside[region.top : region.bottom, region.left : region.right] = image[
         region.top : region.bottom, region.left : region.right
     ]
-    whole, cut = (our_input(Image.fromarray(pixels), CROP) for pixels in (image, inside))
-    assert torch.equal(whole[:, 3:-3, 3:-3], cut[:, 3:-3, 3:-3])
+    full, inside_only = (our_input(Image.fromarray(pixels), CROP) for pixels in (image, inside))
+    assert torch.equal(full[:, 3:-3, 3:-3], inside_only[:, 3:-3, 3:-3])
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, CROP], ids=["squash", "crop"])
@@ -189,7 +189,7 @@ def test_normalized_input_equals_torchvision(settings: Settings) -> None:
     assert torch.equal(ours[0], theirs)
 
 
-def test_every_byte_is_normalized_as_by_torchvision() -> None:
+def test_every_byte_value_is_normalized_like_torchvision() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     pixels = np.stack([values] * 3, axis=-1)
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(SETTINGS.mean, SETTINGS.std)])(pixels)

@@ -51,10 +51,10 @@ SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize
 
 
 # Maximum and mean difference from Pillow, in gray levels. nvJPEG upsamples chroma differently, by an unknown amount.
-OFF = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
+TOLERANCE = {"cpu": (1, 0.3), "cuda": (12, 2.0)}
 
 
-# By EXIF's orientation, what the camera stored when the picture was to be seen upright.
+# By EXIF orientation, the image that a camera stores for an upright one.
 STORED = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -67,8 +67,8 @@ STORED = {
 }
 
 
-def halves(width: int, height: int) -> Image.Image:
-    """Returns black and white, in one channel; resized with `bicubic` more than black and white without limits."""
+def black_and_white(width: int, height: int) -> Image.Image:
+    """Return a grayscale image of black and white; a bicubic resize overshoots both unless it is clamped."""
     return Image.fromarray(
         np.repeat(np.uint8([[0, 255]]), [width // 2, width - width // 2], axis=1).repeat(height, axis=0)
     )
@@ -81,14 +81,14 @@ def decoder_on(device: str, **changes: Any) -> Decoder:
 
 
 def exact(data: bytes, settings: Settings = SETTINGS) -> tuple[CropGeometry, Tensor]:
-    """What Pillow makes of a picture, at full scale and to the pixel."""
-    picture = decoding.decode(data, settings, full_resolution=True)
-    view = CropGeometry.of(picture.width, picture.height, settings)
-    return view, model_input(picture.image, view, "exact")
+    """Return the geometry and the exact model input of an image that Pillow decodes at full resolution."""
+    image = decoding.decode(data, settings, full_resolution=True)
+    geometry = CropGeometry.of(image.width, image.height, settings)
+    return geometry, model_input(image.image, geometry, "exact")
 
 
-def decoded(decoder: Decoder, pictures: Mapping[int, bytes]) -> dict[int, PreparedInput]:
-    return decoder.decode(pictures, math.inf)
+def decoded(decoder: Decoder, images: Mapping[int, bytes]) -> dict[int, PreparedInput]:
+    return decoder.decode(images, math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -100,21 +100,21 @@ def decoder() -> Decoder:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("transform", ["squash", "crop"])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
-def test_it_is_pillows_model_input(device: str, interpolation: Any, transform: Any, subsampling: str) -> None:
+def test_model_input_equals_pillows(device: str, interpolation: Any, transform: Any, subsampling: str) -> None:
     decoder = decoder_on(device, interpolation=interpolation, transform=transform)
-    pictures = {7: photograph(400, 300), 2: photograph(301, 517, 1), 5: halves(233, 187)}
-    sent = {row: jpeg(picture, subsampling=subsampling) for row, picture in pictures.items()}
-    seen = decoded(decoder, sent)
-    assert sorted(seen) == [2, 5, 7]
-    for row, data in sent.items():
-        view, expected = exact(data, decoder.settings)
-        ours = seen[row].model_input
-        assert (seen[row].geometry, ours.device.type, ours.dtype) == (view, device, torch.uint8)
+    images = {7: photograph(400, 300), 2: photograph(301, 517, 1), 5: black_and_white(233, 187)}
+    files = {row: jpeg(image, subsampling=subsampling) for row, image in images.items()}
+    prepared = decoded(decoder, files)
+    assert sorted(prepared) == [2, 5, 7]
+    for row, data in files.items():
+        geometry, expected = exact(data, decoder.settings)
+        ours = prepared[row].model_input
+        assert (prepared[row].geometry, ours.device.type, ours.dtype) == (geometry, device, torch.uint8)
         assert ours.shape == expected.shape == (3, 96, 128)
-        off = (ours.cpu().int() - expected.int()).abs()
-        most, mean = OFF[device]
-        assert off.max() <= most
-        assert off.float().mean() <= mean
+        difference = (ours.cpu().int() - expected.int()).abs()
+        maximum, mean = TOLERANCE[device]
+        assert difference.max() <= maximum
+        assert difference.float().mean() <= mean
 
 
 def in_exif(orientation: int) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def in_exif(orientation: int) -> dict[str, Any]:
 
 
 def in_exif_as(kind: int, orientation: int) -> dict[str, Any]:
-    """In a type that is not usual: 2 is text, 4 are 32 bits, 7 is undefined."""
+    """Return options that store an orientation with an unusual type: 2 is text, 4 is 32 bits, 7 is undefined."""
     entry = struct.pack("<HHI", 0x0112, kind, 1) + struct.pack("<I", orientation)
     return {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"}
 
@@ -144,20 +144,18 @@ ORIENTED = {
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("width", [400, 300])
-@pytest.mark.parametrize(("orientation", "said"), ORIENTED.values(), ids=ORIENTED)
-def test_a_picture_is_turned_as_pillow_turns_it(
-    device: str, width: int, orientation: int, said: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("orientation", "options"), ORIENTED.values(), ids=ORIENTED)
+def test_orientation_equals_pillows(device: str, width: int, orientation: int, options: dict[str, Any]) -> None:
     upright = np.asarray(photograph(width, 300))
-    data = jpeg(STORED[orientation](upright), subsampling="4:4:4", **said)
-    seen = decoded(decoder_on(device), {0: data})[0]
-    view, expected = exact(data)
-    assert (seen.geometry, view.width, view.height) == (view, width, 300)
-    off = (seen.model_input.cpu().int() - expected.int()).abs()
-    assert off.max() <= OFF[device][0]
-    # Pillow's own turns, against the picture that was to be seen: other blocks of pixels were compressed.
-    as_seen = exact(jpeg(upright, subsampling="4:4:4"))[1]
-    assert (seen.model_input.cpu().int() - as_seen.int()).abs().float().mean() < 2
+    data = jpeg(STORED[orientation](upright), subsampling="4:4:4", **options)
+    prepared = decoded(decoder_on(device), {0: data})[0]
+    geometry, expected = exact(data)
+    assert (prepared.geometry, geometry.width, geometry.height) == (geometry, width, 300)
+    difference = (prepared.model_input.cpu().int() - expected.int()).abs()
+    assert difference.max() <= TOLERANCE[device][0]
+    # Pillow's transposes against the upright image, which was compressed in other blocks of pixels.
+    upright_input = exact(jpeg(upright, subsampling="4:4:4"))[1]
+    assert (prepared.model_input.cpu().int() - upright_input.int()).abs().float().mean() < 2
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -172,10 +170,10 @@ def test_a_picture_is_turned_as_pillow_turns_it(
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_what_else_is_in_a_file_does_not_matter(device: str, options: dict[str, Any]) -> None:
+def test_other_segments_of_a_file_are_ignored(device: str, options: dict[str, Any]) -> None:
     data = jpeg(photograph(), **options)
-    seen = decoded(decoder_on(device), {0: data})[0]
-    assert (seen.model_input.cpu().int() - exact(data)[1].int()).abs().max() <= OFF[device][0]
+    prepared = decoded(decoder_on(device), {0: data})[0]
+    assert (prepared.model_input.cpu().int() - exact(data)[1].int()).abs().max() <= TOLERANCE[device][0]
 
 
 @pytest.mark.parametrize(
@@ -183,25 +181,25 @@ def test_what_else_is_in_a_file_does_not_matter(device: str, options: dict[str, 
     [(10**9, [[0, 1, 2, 3]]), (240_000, [[0, 1], [2, 3]]), (130_000, [[0], [1], [2], [3]])],
     ids=["all", "pairs", "single"],
 )
-def test_so_many_pixels_are_decoded_at_once(
+def test_groups_stay_within_the_pixel_limit(
     decoder: Decoder, limit: int, together: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = {row: jpeg(photograph(400, 300, row)) for row in range(4)}
+    files = {row: jpeg(photograph(400, 300, row)) for row in range(4)}
     calls: list[list[bytes]] = []
 
-    def noted(files: list[bytes], **options: Any) -> list[Tensor]:
+    def recorded(files: list[bytes], **options: Any) -> list[Tensor]:
         calls.append(files)
         return decoder.decode_jpeg(files, **options)
 
     monkeypatch.setattr(nvjpeg, "MAX_GROUP_PIXELS", limit)
-    seen = decoded(dataclasses.replace(decoder, decode_jpeg=noted), sent)
-    assert calls == [[sent[row] for row in rows] for rows in together]
-    for row, data in sent.items():
-        assert (seen[row].model_input.int() - exact(data)[1].int()).abs().max() <= 1
+    prepared = decoded(dataclasses.replace(decoder, decode_jpeg=recorded), files)
+    assert calls == [[files[row] for row in rows] for rows in together]
+    for row, data in files.items():
+        assert (prepared[row].model_input.int() - exact(data)[1].int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
+def test_unusual_files_are_left_to_pillow(decoder: Decoder, name: str) -> None:
     data = LEFT[name]
     assert (baseline_jpeg(data, SETTINGS) is None) == (name not in ("enlarged", "very long"))
     decoder = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, transform="crop"))
@@ -209,7 +207,7 @@ def test_what_is_left_to_pillow(decoder: Decoder, name: str) -> None:
     assert list(decoded(decoder, {0: data, 1: ORDINARY})) == [1]
 
 
-def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_formats_are_not_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
     assert decoded(decoder, {0: PNG, 1: GIF, 2: b""}) == {}
 
@@ -217,32 +215,32 @@ def test_what_is_no_jpeg_is_not_even_opened(decoder: Decoder, monkeypatch: pytes
 @pytest.mark.parametrize(
     "limits", [{"max_image_pixels": 119_999}, {"max_image_bytes": len(ORDINARY) - 1}], ids=["pixels", "bytes"]
 )
-def test_what_is_too_large_is_left_to_pillow(decoder: Decoder, limits: dict[str, int]) -> None:
+def test_file_beyond_a_limit_is_left_to_pillow(decoder: Decoder, limits: dict[str, int]) -> None:
     assert list(decoded(decoder, {0: ORDINARY})) == [0]
     limited = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, **limits))
     assert decoded(limited, {0: ORDINARY}) == {}
 
 
-def broken() -> bytes:
-    """A JPEG whose header is whole, and whose Huffman tables have more codes than there can be."""
+def corrupt_jpeg() -> bytes:
+    """Return a JPEG with a valid header and Huffman tables of impossibly many codes."""
     at = ORDINARY.index(b"\xff\xc4") + 5
     return ORDINARY[:at] + b"\xff" * 16 + ORDINARY[at + 16 :]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_broken_one_harms_no_other(device: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_corrupt_jpeg_does_not_affect_others(device: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert baseline_jpeg(broken(), SETTINGS) is not None
-    sent = {row: broken() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
-    seen = decoded(decoder_on(device), sent)
-    assert sorted(seen) == [0, 2]
+    assert baseline_jpeg(corrupt_jpeg(), SETTINGS) is not None
+    files = {row: corrupt_jpeg() if row == 1 else jpeg(photograph(seed=row)) for row in range(3)}
+    prepared = decoded(decoder_on(device), files)
+    assert sorted(prepared) == [0, 2]
     assert "cannot decode a group of 3 JPEGs: " in caplog.text
     assert "cannot decode a group of 1 JPEGs: " in caplog.text
-    for row, found in seen.items():
-        assert (found.model_input.cpu().int() - exact(sent[row])[1].int()).abs().max() <= OFF[device][0]
+    for row, ours in prepared.items():
+        assert (ours.model_input.cpu().int() - exact(files[row])[1].int()).abs().max() <= TOLERANCE[device][0]
 
 
-def test_damaged_headers_are_read_as_pillow_reads_them_or_left_to_it(decoder: Decoder) -> None:
+def test_damaged_header_is_read_like_pillow_or_left_to_it(decoder: Decoder) -> None:
     random = np.random.default_rng(0)
     header = ORDINARY.index(b"\xff\xda") + 14
     read = 0
@@ -250,22 +248,22 @@ def test_damaged_headers_are_read_as_pillow_reads_them_or_left_to_it(decoder: De
         damaged = bytearray(ORDINARY)
         for at in random.integers(2, header, 2):
             damaged[at] = random.integers(256)
-        for seen in decoded(decoder, {0: bytes(damaged)}).values():
-            view, expected = exact(bytes(damaged))
-            assert seen.geometry == view
-            assert (seen.model_input.int() - expected.int()).abs().max() <= 1
+        for prepared in decoded(decoder, {0: bytes(damaged)}).values():
+            geometry, expected = exact(bytes(damaged))
+            assert prepared.geometry == geometry
+            assert (prepared.model_input.int() - expected.int()).abs().max() <= 1
             read += 1
     assert read > 50
 
 
-def test_a_picture_that_becomes_another_size_is_left_to_pillow(decoder: Decoder) -> None:
+def test_image_decoded_to_another_size_is_left_to_pillow(decoder: Decoder) -> None:
     def turning(files: list[bytes], **options: Any) -> list[Tensor]:
         return [pixels.transpose(1, 2) for pixels in decoder.decode_jpeg(files, **options)]
 
     assert decoded(dataclasses.replace(decoder, decode_jpeg=turning), {0: ORDINARY}) == {}
 
 
-def test_a_picture_that_cannot_be_resized_harms_no_other(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_that_cannot_be_resized_does_not_affect_others(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     interpolate = functional.interpolate
 
     def without_memory(pixels: Tensor, *arguments: Any, **options: Any) -> Tensor:
@@ -281,13 +279,13 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, module: Any, seconds: Iterator[in
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
 
 
-def test_when_the_time_is_over_no_more_is_looked_at(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has been looked at is decoded, but not file by file."""
+def test_no_file_is_started_after_the_deadline(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files inspected before the deadline are decoded, but not one by one."""
     calls: list[int] = []
 
     def failing(files: list[bytes], **options: Any) -> list[Tensor]:
         calls.append(len(files))
-        raise RuntimeError("broken")
+        raise RuntimeError("corrupt")
 
     files = {row: jpeg(photograph(seed=row)) for row in range(5)}
     set_clock(monkeypatch, nvjpeg, itertools.count())
@@ -302,14 +300,16 @@ def loaded(monkeypatch: pytest.MonkeyPatch, decode_jpeg: Any) -> Decoder | None:
     return Decoder.load(SETTINGS, torch.device("cpu"))
 
 
-def test_without_torchcodec_there_is_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_torchcodec_there_is_no_decoder(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     assert Decoder.load(SETTINGS, torch.device("cpu")) is None
     assert "JPEGs are decoded on the CPU" in caplog.text
     assert "pip install torchcodec" in caplog.text
 
 
-def test_a_decoder_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_decoder_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def failing(files: Sequence[bytes], **options: Any) -> list[Tensor]:
         raise RuntimeError("torchcodec was not compiled with nvJPEG support")
 
@@ -319,7 +319,7 @@ def test_a_decoder_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch, caplo
     assert "JPEGs are decoded on the CPU: nvJPEG failed on a test image" in caplog.text
 
 
-def test_a_decoder_that_mixes_up_colours_is_not_used(
+def test_decoder_that_swaps_color_channels_is_not_used(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def swapped(files: list[bytes], **options: Any) -> list[Tensor]:
@@ -331,37 +331,39 @@ def test_a_decoder_that_mixes_up_colours_is_not_used(
 
 @pytest.fixture(scope="module")
 def pipelines() -> tuple[Pipeline, Pipeline]:
-    """One that decodes JPEGs as on a GPU, and one that decodes all with Pillow, to the pixel."""
+    """Return one pipeline that decodes JPEGs like a GPU, and one that decodes everything exactly with Pillow."""
     model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3)
     labels = Labels(tuple("abcdefghij"))
     exactly = dataclasses.replace(SETTINGS, decoding="exact")
     ours, theirs = (Pipeline(model, labels, settings, torch.device("cpu")) for settings in (SETTINGS, exactly))
-    assert ours.decoder is None  # as it is on a CPU
+    assert ours.decoder is None  # on a CPU
     ours.decoder = decoder_on("cpu")
     return ours, theirs
 
 
-def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch) -> None:
-    # As large as the network sees: where nothing is resized the same grey levels lead to the same maps.
+def test_batch_of_jpegs_other_formats_and_overlays(
+    pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Images of the input's size: without a resize, equal gray levels lead to equal maps.
     requests = [
         Request(jpeg(photograph(128, 96)), Options()),
         Request(encoded(photograph(128, 96, 1), "PNG"), Options(explain=2)),
-        Request(broken(), Options()),
+        Request(corrupt_jpeg(), Options()),
         Request(jpeg(photograph(128, 96, 2)), Options(explain=3)),
         Request(jpeg(photograph(128, 96, 3)), Options(overlay="png")),
     ]
     ours, theirs = pipelines
     expected = theirs.answer(requests)
-    by_pillow: list[bytes] = []
+    decoded_by_pillow: list[bytes] = []
     decode = decoding.decode
 
-    def noted(data: bytes, settings: Settings, *, full_resolution: bool) -> DecodedImage:
-        by_pillow.append(data)
+    def recorded(data: bytes, settings: Settings, *, full_resolution: bool) -> DecodedImage:
+        decoded_by_pillow.append(data)
         return decode(data, settings, full_resolution=full_resolution)
 
-    monkeypatch.setattr(decoding, "decode", noted)
+    monkeypatch.setattr(decoding, "decode", recorded)
     got = ours.answer(requests)
-    assert {requests.index(request) for request in requests if request.image in by_pillow} == {1, 2, 4}
+    assert {requests.index(request) for request in requests if request.image in decoded_by_pillow} == {1, 2, 4}
     assert isinstance(got[2], UndecodableImage)
     assert str(got[2]) == str(expected[2])
     for row in (0, 1, 3, 4):
@@ -378,26 +380,26 @@ def test_a_batch_of_all_kinds(pipelines: tuple[Pipeline, Pipeline], monkeypatch:
     assert overlay.explanations[0].overlay is not None
 
 
-def test_what_is_refused_anyway_is_not_decoded(pipelines: tuple[Pipeline, Pipeline], decoder: Decoder) -> None:
+def test_request_with_invalid_options_is_not_decoded(pipelines: tuple[Pipeline, Pipeline], decoder: Decoder) -> None:
     calls: list[bytes] = []
 
-    def noted(files: list[bytes], **options: Any) -> list[Tensor]:
+    def recorded(files: list[bytes], **options: Any) -> list[Tensor]:
         calls.extend(files)
         return decoder.decode_jpeg(files, **options)
 
     pipeline = copy.copy(pipelines[0])
-    pipeline.decoder = dataclasses.replace(decoder, decode_jpeg=noted)
-    refused, answered = pipeline.answer([Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
-    assert isinstance(refused, InvalidOption)
+    pipeline.decoder = dataclasses.replace(decoder, decode_jpeg=recorded)
+    rejected, answered = pipeline.answer([Request(ORDINARY, Options(topk=11)), Request(ORDINARY, Options())])
+    assert isinstance(rejected, InvalidOption)
     assert isinstance(answered, Result)
     assert calls == [ORDINARY]
 
 
-def test_what_was_decoded_in_time_is_answered(
+def test_image_decoded_in_time_is_answered(
     pipelines: tuple[Pipeline, Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_clock(monkeypatch, nvjpeg, itertools.repeat(0))
-    # Of the 40 seconds of a batch decoding may take 20.
+    # Decoding may take 20 of a batch's 40 seconds.
     set_clock(monkeypatch, pipeline_module, itertools.chain([0], itertools.repeat(30)))
     requests = [Request(ORDINARY, Options()), Request(PNG, Options())]
     batch = pipelines[0].preprocess(requests)
@@ -406,7 +408,7 @@ def test_what_was_decoded_in_time_is_answered(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpus_pipeline_decodes_on_it(pipelines: tuple[Pipeline, Pipeline]) -> None:
+def test_pipeline_on_a_gpu_decodes_there(pipelines: tuple[Pipeline, Pipeline]) -> None:
     model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3).cuda()
     pipeline = Pipeline(model, Labels(tuple("abcdefghij")), SETTINGS, torch.device("cuda"))
     assert pipeline.decoder is not None

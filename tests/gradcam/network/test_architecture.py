@@ -12,7 +12,7 @@ from gradcam.network.architecture import NetworkError
 from gradcam.network.target_layer import default_layer
 
 
-def test_build_is_ready_for_inference() -> None:
+def test_built_network_is_ready_for_inference() -> None:
     built = network.build("resnet18", 7)
     assert not built.training
     assert not any(parameter.requires_grad for parameter in built.parameters())
@@ -29,7 +29,7 @@ def test_architectures_are_classifiers() -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("resnet_18", "resnet18"), ("ResNet18", "resnet18"), ("fcn_resnet50", "resnet50")]
 )
-def test_an_unknown_architecture_is_told_the_near_names(name: str, near: str) -> None:
+def test_unknown_architecture_error_suggests_similar_names(name: str, near: str) -> None:
     with pytest.raises(NetworkError, match=f"^Unknown architecture '{name}'; did you mean .*'{near}'"):
         network.build(name, 10)
 
@@ -49,7 +49,7 @@ def test_efficientnet_lite0_by_name() -> None:
         ("def create_model(num_classes): return 3", "must return an nn.Module, got int"),
     ],
 )
-def test_what_is_no_model_file(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_model_file(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "mine.py").write_text(f"from torch import nn\n{text}\n")
     with pytest.raises(NetworkError, match=reason):
         network.build("mine", 4, tmp_path / "mine.py")
@@ -65,7 +65,7 @@ def test_what_is_no_model_file(tmp_path: Path, text: str, reason: str) -> None:
         "class Net(nn.Linear):\n    def __init__(self): super().__init__(2, 4)",
     ],
 )
-def test_a_network_of_ones_own(tmp_path: Path, text: str) -> None:
+def test_network_from_a_model_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.py").write_text(f"from torch import nn\n{text}\n")
     built = network.build("mine", 4, tmp_path / "mine.py")
     assert built(torch.zeros(1, 2)).shape == (1, 4)

@@ -1,4 +1,4 @@
-"""Every architecture by name: built with seeded weights, cut at its default layer, explained.
+"""Every architecture: built by name with seeded weights, split at its default layer, and explained.
 
 The oracle is autograd through the whole network. Inputs are as small as the architecture allows; all of them together
 take about four minutes on two cores.
@@ -23,7 +23,7 @@ from gradcam.split.verification import random_images
 CLASSES = 7
 PATCH = {"vit_b_16": 16, "vit_b_32": 32, "vit_l_16": 16, "vit_l_32": 32, "vit_h_14": 14}
 
-# What the tutorial's rule, the last convolution, would not find: it is not executed, has no extent or sees a part only.
+# Networks for which the tutorial's rule, the last convolution, fails: it is unused, or has one position, or is partial.
 OTHER_THAN_LAST_CONVOLUTION = {
     "densenet121": "features.norm5",
     "densenet161": "features.norm5",
@@ -45,7 +45,7 @@ def smallest_side(architecture: str) -> int:
 
 @pytest.fixture
 def quick_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the architectures' own initialisation, which takes most of the time; `seed` fills all weights."""
+    """Skip the architectures' own initialization, which takes most of the time; `seed` fills all weights."""
     for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_"):
         monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
     for architecture, patch in PATCH.items():
@@ -53,7 +53,7 @@ def quick_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seed(model: nn.Module) -> None:
-    """Weights whose outputs keep their scale from layer to layer, and normalisations that do something."""
+    """Fill in weights whose outputs keep their scale from layer to layer, and non-trivial normalizations."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
@@ -71,7 +71,7 @@ def reference(model: nn.Module, layer: str, images: Tensor, targets: Tensor) -> 
     """Grad-CAM before its ReLU by autograd through the whole network, (B, h, w)."""
     outputs: list[Tensor] = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs.append(output * 1))
-    # What follows must use the copy, so that gradients at it exist whatever works in place behind it.
+    # Later modules use the copy, so that its gradients exist even if they work in place.
     substitute = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs[-1] * 1)
     logits = model(images.clone().requires_grad_())
     hook.remove()
@@ -94,32 +94,32 @@ def as_grid(values: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("architecture", network.architectures())
-def test_default_layer_is_explained_as_by_autograd(
+def test_map_of_the_default_layer_equals_autograd(
     architecture: str, quick_weights: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     side = smallest_side(architecture)
-    model = network.build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as it is served
+    model = network.build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as in the pipeline
     seed(model)
     layer = default_layer(model, (side, side))
     convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     assert layer == OTHER_THAN_LAST_CONVOLUTION.get(architecture, convolutions[-1])
 
-    cut = split(model, layer, (side, side))
-    assert cut.method == "fx"
+    unaccelerated = split(model, layer, (side, side))
+    assert unaccelerated.method == "fx"
     with caplog.at_level(logging.INFO):
-        parts = engines.accelerate(cut, "eager", "float32", random_images(model, (side, side), 2))
+        parts = engines.accelerate(unaccelerated, "eager", "float32", random_images(model, (side, side), 2))
     assert "engine 'eager' is not used" not in caplog.text
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         features = parts.features(images)
         forward = ForwardPass(parts, images, features, parts.logits(features))
     targets = torch.tensor([3, 5])
-    speaks_for, speaks_against = (
+    evidence_for, evidence_against = (
         Explainer(max_replay_bytes=2**28).maps(forward, [Pair(0, 3, method), Pair(1, 5, method)], math.inf)[0]
         for method in ("gradcam", "counterfactual")
     )
 
     heat = reference(model, layer, images, targets)
-    assert heat.abs().amax(dim=(1, 2)).gt(0).any(), "maps that are all 0 would equal any others"
-    torch.testing.assert_close(speaks_for, over_maximum(heat), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(speaks_against, over_maximum(-heat), rtol=1e-3, atol=1e-3)
+    assert heat.abs().amax(dim=(1, 2)).gt(0).any(), "normalized maps of zeros would be equal, too"
+    torch.testing.assert_close(evidence_for, over_maximum(heat), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(evidence_against, over_maximum(-heat), rtol=1e-3, atol=1e-3)

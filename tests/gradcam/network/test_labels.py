@@ -13,7 +13,7 @@ from gradcam.network.labels import Labels
 
 
 def read(folder: Path, name: str, content: str | bytes | object) -> tuple[str, ...]:
-    """Writes the content (JSON, if it is neither text nor bytes) and reads it as labels."""
+    """Write the content (as JSON, unless it is text or bytes) and read it as labels."""
     if not isinstance(content, str | bytes):
         content = json.dumps(content)
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -47,7 +47,7 @@ def test_more_than_ten_labels_stay_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("l.txt", "", "must have a name for every class"),
         ("l.txt", "a\n\nb\n", "none of them empty"),
@@ -71,15 +71,15 @@ def test_more_than_ten_labels_stay_in_order(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_labels_file(tmp_path: Path, name: str, content: object, said: str) -> None:
+def test_invalid_labels_file(tmp_path: Path, name: str, content: object, message: str) -> None:
     with pytest.raises(NetworkError) as raised:
         read(tmp_path, name, content)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert name in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["nowhere.txt", "nowhere.json", "."])
-def test_a_labels_file_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
+def test_labels_file_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(NetworkError, match="Cannot read labels file"):
         Labels.read(tmp_path / name)
 
@@ -91,7 +91,7 @@ LABELS = Labels(("tabby", "Egyptian cat", "crane", "hen", "crane", "Hen", "MÜSL
     ("target", "index"),
     [(0, 0), (6, 6), (2, 2), ("tabby", 0), ("TABBY", 0), ("egyptian CAT", 1), ("hen", 3), ("Hen", 5), ("müsli", 6)],
 )
-def test_a_class_by_index_or_label(target: int | str, index: int) -> None:
+def test_class_by_index_or_label(target: int | str, index: int) -> None:
     assert LABELS.index(target) == index
 
 
@@ -103,20 +103,20 @@ def unknown(target: int | str) -> UnknownName:
 
 
 @pytest.mark.parametrize("target", [7, -1, 10**30])
-def test_an_index_outside(target: int) -> None:
+def test_index_out_of_range(target: int) -> None:
     error = unknown(target)
     assert error.code == "unknown_class"
     assert str(error) == f"Class index must be between 0 and 6, got {target}"
 
 
 @pytest.mark.parametrize(("target", "indices"), [("crane", "2 and 4"), ("CRANE", "2 and 4"), ("HEN", "3 and 5")])
-def test_a_label_of_two_classes_lists_both(target: str, indices: str) -> None:
+def test_ambiguous_label_error_lists_both_classes(target: str, indices: str) -> None:
     error = unknown(target)
     assert error.code == "ambiguous_class"
     assert str(error) == f"Label {target!r} is ambiguous: classes {indices} have it; send an index"
 
 
-def test_an_unknown_label_is_told_the_near_names() -> None:
+def test_unknown_label_error_suggests_similar_labels() -> None:
     error = unknown("tabbi cat")
     assert error.code == "unknown_class"
     assert str(error).startswith("Unknown label 'tabbi cat'; did you mean ")

@@ -13,7 +13,7 @@ from gradcam.network.target_layer import check_layer, default_layer
 
 
 class SqueezeAndExcitation(nn.Module):
-    """Its last two convolutions are executed on one position; another one is registered last and never executed."""
+    """Its last two convolutions run on a single position; the last registered one never runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SqueezeAndExcitation(nn.Module):
 
 
 class Branches(nn.Module):
-    """The last convolution gives 4 of the 12 channels that the classifier sees."""
+    """The last convolution computes 4 of the 12 channels that the classifier reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Branches(nn.Module):
 
 
 @pytest.mark.parametrize(("model", "layer"), [(SqueezeAndExcitation, "stem"), (Branches, "norm")])
-def test_the_default_layer_is_the_last_that_sees_it_all(model: type[nn.Module], layer: str) -> None:
+def test_default_layer_is_the_last_that_contains_everything(model: type[nn.Module], layer: str) -> None:
     built = model().eval().requires_grad_(False)
     assert default_layer(built, (64, 64)) == layer
     assert not any(module._forward_hooks for module in built.modules())
 
 
-def test_a_network_without_a_grid_has_no_default_layer() -> None:
+def test_network_without_a_grid_has_no_default_layer() -> None:
     with pytest.raises(NetworkError, match=r"No layer's output is a grid of positions on the image"):
         default_layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), (8, 8))
 

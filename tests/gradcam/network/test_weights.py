@@ -19,7 +19,7 @@ def small() -> nn.Sequential:
 
 
 def changed(**changes: Tensor | None) -> dict[str, Tensor]:
-    """Returns a state dict of `small` in which the names given (`_` for `.`) are replaced, added or taken out."""
+    """Return a state dict of `small` with some names (`_` for `.`) replaced, added, or removed."""
     state = dict(small().state_dict())
     for name, tensor in changes.items():
         if tensor is None:
@@ -29,7 +29,7 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
     return state
 
 
-def refused(state_dict: dict[str, Tensor]) -> str:
+def rejected(state_dict: dict[str, Tensor]) -> str:
     model = small()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(NetworkError) as raised:
@@ -38,7 +38,7 @@ def refused(state_dict: dict[str, Tensor]) -> str:
     return str(raised.value)
 
 
-def test_a_state_dict_is_loaded() -> None:
+def test_state_dict_is_loaded() -> None:
     source, target = small(), small()
     load_state_dict(target, source.state_dict(), "some.pth")
     for name, tensor in target.state_dict().items():
@@ -55,16 +55,16 @@ def test_half_precision_is_loaded_as_float32() -> None:
 
 
 def test_missing_names() -> None:
-    assert refused(changed(**{"3_weight": None})) == "some.pth does not fit the network (missing: 3.weight)"
+    assert rejected(changed(**{"3_weight": None})) == "some.pth does not fit the network (missing: 3.weight)"
 
 
-def test_unknown_names() -> None:
-    message = refused(changed(extra=torch.zeros(1)))
+def test_unexpected_names() -> None:
+    message = rejected(changed(extra=torch.zeros(1)))
     assert message == "some.pth does not fit the network (unexpected: extra)"
 
 
-def test_other_shapes() -> None:
-    message = refused(changed(**{"3_weight": torch.zeros(5, 4), "3_bias": torch.zeros(5)}))
+def test_wrong_shapes() -> None:
+    message = rejected(changed(**{"3_weight": torch.zeros(5, 4), "3_bias": torch.zeros(5)}))
     assert message == (
         "some.pth does not fit the network (wrong shape: "
         "3.weight (5, 4) instead of (2, 4), 3.bias (5,) instead of (2,))"
@@ -72,19 +72,19 @@ def test_other_shapes() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_none(value: float) -> None:
-    message = refused(changed(**{"3_bias": torch.tensor([0, value])}))
+def test_numbers_that_are_not_finite(value: float) -> None:
+    message = rejected(changed(**{"3_bias": torch.tensor([0, value])}))
     assert message == "some.pth does not fit the network (NaN or infinite: 3.bias)"
 
 
-def test_many_differences_are_shortened() -> None:
-    assert refused({"1.num_batches_tracked": torch.tensor(0), "a": torch.zeros(1)}) == (
+def test_long_lists_of_differences_are_shortened() -> None:
+    assert rejected({"1.num_batches_tracked": torch.tensor(0), "a": torch.zeros(1)}) == (
         "some.pth does not fit the network (missing: 0.weight, 0.bias, 1.weight and 5 more; unexpected: a)"
     )
 
 
-def test_a_checkpoint_from_before_batches_were_counted() -> None:
-    """Such as torchvision's own resnet18-5c106cde.pth; torch loads it, and the count is not used in inference."""
+def test_checkpoint_without_batch_counts() -> None:
+    """Old checkpoints such as torchvision's resnet18-5c106cde.pth lack them; inference does not use them."""
     old = changed(**{"1_num_batches_tracked": None})
     small().load_state_dict(old)
     target = small()

@@ -14,8 +14,8 @@ from tests.support.split_networks import (
 )
 
 
-def test_control_flow_that_depends_on_the_image_is_cut_with_hooks() -> None:
-    """The results are those of the same network without the control flow, which torch.fx cuts."""
+def test_control_flow_that_depends_on_the_image_is_split_with_hooks() -> None:
+    """The results equal those of the same network without control flow, which is split with torch.fx."""
 
     def straight(m: Toy, x: Tensor) -> Tensor:
         h = m.first(x)
@@ -26,10 +26,10 @@ def test_control_flow_that_depends_on_the_image_is_cut_with_hooks() -> None:
 
     images, rows, classes = some_images(2, TOY_SIZE), torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
     results = []
-    for forward, way in ((straight, "fx"), (branching, "hook")):
+    for forward, method in ((straight, "fx"), (branching, "hook")):
         model = toy(forward)
         parts = split(model, "layer", TOY_SIZE)
-        assert parts.method == way
+        assert parts.method == method
         with torch.inference_mode():
             features = parts.features(images)
             logits = parts.logits(features)

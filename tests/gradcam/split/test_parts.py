@@ -13,7 +13,7 @@ from tests.support.split_networks import (
 )
 
 
-def test_the_head_takes_more_rows_than_the_trunk_had() -> None:
+def test_head_accepts_more_rows_than_the_trunk_processed() -> None:
     for architecture, layer in (("resnet18", "layer4.1.conv2"), ("efficientnet_lite0", "_conv_head")):
         model, images = real(architecture), some_images(3)
         rows, classes = [2, 0, 1, 2, 2, 0, 1], [0, 1, 2, 3, 4, 5, 6]

@@ -25,39 +25,39 @@ from tests.support.split_networks import (
     assert_same,
     explain,
     real,
-    refused,
+    rejected,
     some_images,
 )
 
-# Architecture, layer and size of the images. Chosen for what stands at the cut.
+# Architecture, layer, and image size; chosen for their values at the split point.
 REAL = [
-    # The residual goes around the layer, and so crosses the cut.
+    # The residual bypasses the layer, so the head needs it, too.
     ("resnet18", "layer4.1.conv2", SIZE),
     ("resnet18", "layer4", SIZE),
-    # A residual that is downsampled on its way.
+    # A downsampled residual.
     ("resnet18", "layer3.0.conv1", SMALL),
     ("resnet18", "conv1", SMALL),
     # An in-place ReLU, or hardswish, overwrites the layer's output.
     ("vgg11", "features.18", SMALL),
     ("mobilenet_v3_small", "features.10.block.0.0", SIZE),
-    # The layer's output is joined with those of others; behind norm5 stands a functional in-place ReLU.
+    # The layer's output is concatenated with others; a functional in-place ReLU follows norm5.
     ("densenet121", "features.denseblock4.denselayer16.conv2", SIZE),
     ("densenet121", "features.norm5", SIZE),
-    # Squeeze-and-excitation behind the layer uses its output twice.
+    # Squeeze-and-excitation after the layer uses its output twice.
     ("mobilenet_v3_small", "features.11.block.1", SIZE),
     # The batch size is read from the images and used in the head.
     ("efficientnet_lite0", "_conv_head", SIZE),
-    # Three other branches cross the cut.
+    # The head needs three other branches.
     ("googlenet", "inception5b.branch2.1.conv", SIZE),
-    # Stochastic depth, which hands on its input, and `+=` on what it hands on.
+    # Stochastic depth, which returns its input, and `+=` on this input.
     ("efficientnet_b0", "features.6.3.block.3", SIZE),
     ("shufflenet_v2_x0_5", "stage4.3.branch2.5", SIZE),
 ]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A network as it was before it was cut, its parts, and images of the size it was cut for."""
+class SplitCase:
+    """A network before the split, its parts, and images of the size that it was split for."""
 
     original: nn.Module
     parts: Split
@@ -66,24 +66,24 @@ class Cut:
 
 
 @pytest.fixture(scope="module", params=REAL, ids=lambda entry: "-".join(entry[:2]))
-def cut(request: pytest.FixtureRequest) -> Cut:
+def case(request: pytest.FixtureRequest) -> SplitCase:
     architecture, layer, size = request.param
-    return Cut(real(architecture), split(real(architecture), layer, size), some_images(2, size))
+    return SplitCase(real(architecture), split(real(architecture), layer, size), some_images(2, size))
 
 
-def test_parts_compute_what_the_network_computes(cut: Cut) -> None:
-    assert_faithful(cut.parts, cut.original, cut.images)
+def test_parts_compute_what_the_network_computes(case: SplitCase) -> None:
+    assert_faithful(case.parts, case.original, case.images)
 
 
-def test_logits_are_equal_to_the_last_bit(cut: Cut) -> None:
+def test_logits_are_equal_to_the_last_bit(case: SplitCase) -> None:
     with torch.inference_mode():
-        assert torch.equal(cut.parts.logits(cut.parts.features(cut.images)), cut.original(cut.images))
+        assert torch.equal(case.parts.logits(case.parts.features(case.images)), case.original(case.images))
 
 
-def test_a_gradient_leaves_the_features_and_the_network_alone(cut: Cut) -> None:
-    parts, weights = cut.parts, cut.original.state_dict()
+def test_gradients_do_not_modify_features_or_network(case: SplitCase) -> None:
+    parts, weights = case.parts, case.original.state_dict()
     with torch.inference_mode():
-        features = parts.features(cut.images)
+        features = parts.features(case.images)
     before = [tensor.clone() for tensor in (features.activations, *features.others)]
     first = parts.gradients(features.rows(torch.tensor([0])), lambda logits: logits[:, 2])
     second = parts.gradients(features.rows(torch.tensor([0])), lambda logits: logits[:, 2])
@@ -101,7 +101,7 @@ RESIDUAL = ["layer4.1.conv2", "layer4", "layer3.0.conv1", "conv1"]
 
 
 @pytest.mark.parametrize("layer", RESIDUAL)
-def test_gradients_are_those_of_the_tutorials_two_hooks(layer: str) -> None:
+def test_gradients_equal_the_tutorials_two_hooks(layer: str) -> None:
     model, images, classes = real("resnet18"), some_images(2), [4, 7]
     expected = oracles.tutorial(model, layer, images, classes)
     observed = explain(split(model, layer, SIZE), images, [0, 1], classes)
@@ -119,38 +119,41 @@ def test_gradients_are_those_of_the_tutorials_two_hooks(layer: str) -> None:
         ("googlenet", "inception5b.branch2.1.conv"),
     ],
 )
-def test_maps_are_those_of_captum(architecture: str, layer: str) -> None:
+def test_maps_equal_captums(architecture: str, layer: str) -> None:
     model, images, classes = real(architecture), some_images(2), [4, 7]
-    peer = LayerGradCam(model, model.get_submodule(layer))
-    theirs = peer.attribute(images.requires_grad_(), target=classes)[:, 0].detach()  # (B, 1, h, w) → (B, h, w)
+    reference = LayerGradCam(model, model.get_submodule(layer))
+    theirs = reference.attribute(images.requires_grad_(), target=classes)[:, 0].detach()  # (B, 1, h, w) → (B, h, w)
     images = images.detach()
     observed = explain(split(model, layer, SIZE), images, [0, 1], classes)
     assert_same(cam.gradcam(observed.activations, observed.gradients), theirs, "maps")
 
 
-def test_maps_are_those_of_pytorch_grad_cam() -> None:
+def test_maps_equal_pytorch_grad_cams() -> None:
     from pytorch_grad_cam import GradCAM  # noqa: PLC0415 (slow to import)
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: PLC0415
 
     model, images, classes = real("resnet18"), some_images(2), [4, 7]
     observed = explain(split(model, "layer4.1.conv2", SIZE), images, [0, 1], classes)
-    peer_model = copy.deepcopy(model).requires_grad_(True)
-    target = peer_model.layer4[1].conv2
-    with GradCAM(model=peer_model, target_layers=[target]) as peer:
-        logits = peer.activations_and_grads(images)
+    reference_model = copy.deepcopy(model).requires_grad_(True)
+    target = reference_model.layer4[1].conv2
+    with GradCAM(model=reference_model, target_layers=[target]) as reference:
+        logits = reference.activations_and_grads(images)
         sum(logits[row, index] for row, index in enumerate(classes)).backward()
-        (activations,), (gradients,) = peer.activations_and_grads.activations, peer.activations_and_grads.gradients
+        (activations,), (gradients,) = (
+            reference.activations_and_grads.activations,
+            reference.activations_and_grads.gradients,
+        )
         goals = [ClassifierOutputTarget(index) for index in classes]
-        theirs = peer.get_cam_image(images, target, goals, activations.numpy(), gradients.numpy())
+        theirs = reference.get_cam_image(images, target, goals, activations.numpy(), gradients.numpy())
     ours = cam.gradcam(observed.activations, observed.gradients)
-    assert_same(ours, torch.as_tensor(theirs), "maps before normalisation")
+    assert_same(ours, torch.as_tensor(theirs), "maps before normalization")
 
 
-def test_the_target_layer_is_the_tutorials() -> None:
+def test_default_layer_is_the_tutorials() -> None:
     assert default_layer(real("resnet18"), (64, 64)) == oracles.target_layer(real("resnet18")) == "layer4.1.conv2"
 
 
-def test_no_hook_stays_and_the_network_stays_whole() -> None:
+def test_no_hook_remains_and_the_network_is_unmodified() -> None:
     model = real("resnet18")
     images, weights = some_images(2), copy.deepcopy(model.state_dict())
     expected = model(images)
@@ -163,39 +166,39 @@ def test_no_hook_stays_and_the_network_stays_whole() -> None:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
-def test_an_unknown_layer_is_answered_with_near_names() -> None:
+def test_unknown_layer_error_suggests_similar_names() -> None:
     with pytest.raises(UnknownName, match=r"'layer4\.1\.conv3'.*'layer4\.1\.conv2'") as caught:
         split(real("resnet18"), "layer4.1.conv3", SIZE)
     assert caught.value.code == "unknown_layer"
 
 
-def test_a_layer_that_is_executed_twice_is_refused() -> None:
-    refused(lambda m, x: m.end(m.layer(m.layer(m.first(x)))), "executed 2 times")
+def test_layer_executed_twice_is_rejected() -> None:
+    rejected(lambda m, x: m.end(m.layer(m.layer(m.first(x)))), "executed 2 times")
     with pytest.raises(SplitError, match=r"'layer4\.1\.relu'.* 2 times"):
         split(real("resnet18"), "layer4.1.relu", SIZE)
 
 
-def test_a_layer_that_is_never_executed_is_refused() -> None:
-    refused(lambda m, x: m.end(m.first(x)), "not executed")
+def test_layer_never_executed_is_rejected() -> None:
+    rejected(lambda m, x: m.end(m.first(x)), "not executed")
 
 
-def test_a_layer_whose_output_is_not_used_is_refused() -> None:
+def test_layer_whose_output_is_unused_is_rejected() -> None:
     def forward(m: Toy, x: Tensor) -> Tensor:
         h = m.first(x)
         m.layer(h)
         return m.end(h)
 
-    refused(forward)
+    rejected(forward)
 
 
-def test_an_output_with_one_position_is_refused() -> None:
-    refused(lambda m, x: m.end(m.layer(m.first(x).mean((2, 3), keepdim=True))), "must be a grid of positions")
+def test_output_with_one_position_is_rejected() -> None:
+    rejected(lambda m, x: m.end(m.layer(m.first(x).mean((2, 3), keepdim=True))), "must be a grid of positions")
     with pytest.raises(SplitError, match="must be a grid of positions"):
         split(real("resnet18"), "layer4.1.conv2", (32, 32))
 
 
-def test_an_output_that_is_no_feature_map_is_refused() -> None:
-    refused(
+def test_output_that_is_not_a_feature_map_is_rejected() -> None:
+    rejected(
         lambda m, x: m.end(m.layer(m.first(x))),
         r"must be a grid of positions on the image, got shape \(5,\) per image",
         "classes",
@@ -212,5 +215,5 @@ def test_an_output_that_is_no_feature_map_is_refused() -> None:
     ],
     ids=["a dict", "a tuple", "one number an image", "a map"],
 )
-def test_a_network_that_does_not_end_in_logits_is_refused(forward: Callable[[Toy, Tensor], Tensor]) -> None:
-    refused(forward)
+def test_network_that_does_not_return_logits_is_rejected(forward: Callable[[Toy, Tensor], Tensor]) -> None:
+    rejected(forward)

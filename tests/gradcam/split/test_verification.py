@@ -16,7 +16,7 @@ from tests.support.split_networks import (
     TOY_SIZE,
     Toy,
     real,
-    refused,
+    rejected,
     toy,
 )
 
@@ -31,38 +31,38 @@ from tests.support.split_networks import (
     ],
     ids=["detached", "compared", "nan"],
 )
-def test_a_layer_that_no_gradient_reaches_is_refused(forward: Callable[[Toy, Tensor], Tensor]) -> None:
-    refused(forward)
+def test_layer_without_gradients_is_rejected(forward: Callable[[Toy, Tensor], Tensor]) -> None:
+    rejected(forward)
 
 
 MIXED: dict[str, Callable[[Toy, Tensor], Tensor]] = {
-    "centred before the layer": lambda m, x: m.end(m.layer(m.first(x - x.mean(0)))),
+    "centered before the layer": lambda m, x: m.end(m.layer(m.first(x - x.mean(0)))),
     "divided by the brightest of all": lambda m, x: m.end(m.layer(m.first(x / x.max()))),
-    "centred behind the layer": lambda m, x: m.end(m.layer(m.first(x)) - m.layer.bias.mean() - x.mean()),
-    "sorted behind the layer": lambda m, x: m.end(m.layer(m.first(x)).sort(dim=0).values),
+    "centered after the layer": lambda m, x: m.end(m.layer(m.first(x)) - m.layer.bias.mean() - x.mean()),
+    "sorted after the layer": lambda m, x: m.end(m.layer(m.first(x)).sort(dim=0).values),
     "only the first image is changed": lambda m, x: m.end(m.layer(m.first(x + F.pad(x[1:], (0,) * 7 + (1,))))),
 }
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_network_that_mixes_images_is_refused(name: str) -> None:
-    refused(MIXED[name])
+def test_network_that_mixes_images_is_rejected(name: str) -> None:
+    rejected(MIXED[name])
 
 
-def test_a_network_in_training_mode_is_refused() -> None:
+def test_network_in_training_mode_is_rejected() -> None:
     with pytest.raises(SplitError, match=r"layer4\.1\.conv2"):
         split(real("resnet18").train(), "layer4.1.conv2", SIZE)
 
 
 @pytest.mark.parametrize("layer", ["first", "classes"])
-def test_a_network_with_nan_in_its_weights_is_refused(layer: str) -> None:
+def test_network_with_nan_weights_is_rejected(layer: str) -> None:
     model = toy(lambda m, x: m.end(m.layer(m.first(x))))
     model.get_submodule(layer).weight.view(-1)[0] = math.nan  # type: ignore[union-attr,operator]
     with pytest.raises(SplitError, match="'layer'"):
         split(model, "layer", TOY_SIZE)
 
 
-def test_no_hook_stays_after_a_refusal() -> None:
+def test_no_hook_remains_after_a_rejection() -> None:
     model = toy(lambda m, x: m.end(m.layer(m.first(x)).sort(dim=0).values))
     with pytest.raises(SplitError):
         split(model, "layer", TOY_SIZE)
