@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gradcam.network import architecture as network
+from gradcam.network.architecture import build
 from gradcam.split.parts import Split, SplitError
 from gradcam.split.splitter import split
 from tests.support import oracles
@@ -34,7 +34,7 @@ def _seeded(architecture: str) -> nn.Module:
         model.classifier = nn.Linear(512 * 7 * 7, CLASSES, device="meta")
         model = model.to_empty(device="cpu")
     else:
-        model = network.build(architecture, CLASSES)
+        model = build(architecture, CLASSES)
     return oracles.seeded(model)
 
 

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradcam.engines import engine as engines
-from gradcam.engines.engine import EngineError
+from gradcam.engines.engine import ENGINES, EngineError, accelerate
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.network import architecture as network
+from gradcam.network.architecture import build
 from gradcam.network.target_layer import default_layer
 from gradcam.settings import Engine, Precision
-from gradcam.split.parts import Split
+from gradcam.split.parts import Split, Trunk
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
 from tests.support import oracles
@@ -47,7 +46,7 @@ class Small(nn.Module):
 
 
 def seeded(architecture: str) -> nn.Module:
-    return oracles.seeded(network.build(architecture, CLASSES), seed=5)
+    return oracles.seeded(build(architecture, CLASSES), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_engine_reproduces_the_networks_maps(engine: Engine, parts: Split, image
         parts = split(oracles.seeded(Small(), seed=5), "layer", SIZE)
     logits, maps = run(parts, images)
 
-    accelerated = engines.accelerate(parts, engine, "float32", images[:2])
+    accelerated = accelerate(parts, engine, "float32", images[:2])
 
     assert accelerated.engine == engine
     assert accelerated.trunk is not parts.trunk
@@ -108,7 +107,7 @@ def test_engine_in_lower_precision_yields_nearly_equal_maps(
 ) -> None:
     logits, maps = run(parts, images)
 
-    ours, our_maps = run(engines.accelerate(parts, engine, precision, images[:2]), images)
+    ours, our_maps = run(accelerate(parts, engine, precision, images[:2]), images)
 
     assert min_cosine(our_maps, maps) > 0.98
     assert torch.equal(ours.argmax(dim=1), logits.argmax(dim=1))
@@ -122,7 +121,7 @@ def test_engines_on_a_gpu(engine: Engine, precision: Precision, model: nn.Module
     logits, maps = run(split(model, LAYER, SIZE), images)
     on_gpu = images.cuda()
 
-    accelerated = engines.accelerate(split(copy.deepcopy(model).cuda(), LAYER, SIZE), engine, precision, on_gpu[:2])
+    accelerated = accelerate(split(copy.deepcopy(model).cuda(), LAYER, SIZE), engine, precision, on_gpu[:2])
 
     assert accelerated.engine == engine
     kept: list[tuple[Tensor, Tensor]] = []
@@ -145,7 +144,7 @@ def test_other_networks(architecture: str, engine: Engine) -> None:
     parts = split(model, layer, SIZE)
     images = random_images(model, SIZE, 3)
 
-    ours, theirs = run(engines.accelerate(parts, engine, "float32", images[:2]), images), run(parts, images)
+    ours, theirs = run(accelerate(parts, engine, "float32", images[:2]), images), run(parts, images)
 
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=1e-3)
@@ -156,9 +155,9 @@ def test_other_networks(architecture: str, engine: Engine) -> None:
 
 @OPENVINO
 def test_auto_selects_openvino_if_installed(parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "openvino"
+    assert accelerate(parts, "auto", "float32", images[:2]).engine == "openvino"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
+    assert accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
 def test_named_engine_that_is_not_installed_is_reported(
@@ -166,10 +165,10 @@ def test_named_engine_that_is_not_installed_is_reported(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match="needs the package openvino"):
-        engines.accelerate(parts, "openvino", "float32", images[:2])
+        accelerate(parts, "openvino", "float32", images[:2])
 
 
-def wrong_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+def wrong_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         activations, *others = trunk(images)
         return activations.flip(3), *others
@@ -177,7 +176,7 @@ def wrong_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -> 
     return run
 
 
-def failing_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -> engines.Trunk:
+def failing_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
     raise MemoryError("not so much")
 
 
@@ -191,10 +190,10 @@ def failing_engine(trunk: engines.Trunk, precision: Precision, images: Tensor) -
 def test_engine_with_wrong_results_is_rejected(
     engine: Any, reason: str, parts: Split, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engines.ENGINES, "openvino", engine)
+    monkeypatch.setitem(ENGINES, "openvino", engine)
     with pytest.raises(EngineError, match=reason):
-        engines.accelerate(parts, "openvino", "float32", images[:2])
-    assert engines.accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
+        accelerate(parts, "openvino", "float32", images[:2])
+    assert accelerate(parts, "auto", "float32", images[:2]).engine == "eager"
 
 
 def test_different_maps_are_detected_even_if_activations_agree(
@@ -202,6 +201,6 @@ def test_different_maps_are_detected_even_if_activations_agree(
 ) -> None:
     random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))
     monkeypatch.setitem(cam.GRADIENT_METHODS, "gradcam", random)
-    monkeypatch.setitem(engines.ENGINES, "openvino", lambda trunk, precision, images: trunk)
+    monkeypatch.setitem(ENGINES, "openvino", lambda trunk, precision, images: trunk)
     with pytest.raises(EngineError, match="computes other maps than the network"):
-        engines.accelerate(parts, "openvino", "float32", images[:2])
+        accelerate(parts, "openvino", "float32", images[:2])

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.network import architecture as network
+from gradcam.network.architecture import build
 from gradcam.split.splitter import split
 from tests.support import oracles
 
@@ -35,7 +35,7 @@ LARGE = 2**40
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return oracles.seeded(network.build("resnet18", CLASSES), seed=3)
+    return oracles.seeded(build("resnet18", CLASSES), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_scorecam_runs_the_network_on_each_masked_image(model: nn.Module, images
 
 def test_gradients_are_finite_differences() -> None:
     """One entry of the gradient equals the change of the logit per small change of the activation, in float64."""
-    model = oracles.seeded(network.build("resnet18", 5), seed=2).double()
+    model = oracles.seeded(build("resnet18", 5), seed=2).double()
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     parts = split(model.float(), LAYER, (64, 64))
     model.double()

@@ -32,7 +32,7 @@ from gradcam.images.geometry import CropGeometry
 from gradcam.images.model_input import PreparedInput, model_input
 from gradcam.images.nvjpeg import Decoder
 from gradcam.message import Request, Result
-from gradcam.network import architecture as network
+from gradcam.network.architecture import build
 from gradcam.network.labels import Labels
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
@@ -332,7 +332,7 @@ def test_decoder_that_swaps_color_channels_is_not_used(
 @pytest.fixture(scope="module")
 def pipelines() -> tuple[Pipeline, Pipeline]:
     """Return one pipeline that decodes JPEGs like a GPU, and one that decodes everything exactly with Pillow."""
-    model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3)
+    model = oracles.seeded(build("resnet18", SETTINGS.num_classes), seed=3)
     labels = Labels(tuple("abcdefghij"))
     exactly = dataclasses.replace(SETTINGS, decoding="exact")
     ours, theirs = (Pipeline(model, labels, settings, torch.device("cpu")) for settings in (SETTINGS, exactly))
@@ -409,7 +409,7 @@ def test_image_decoded_in_time_is_answered(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_pipeline_on_a_gpu_decodes_there(pipelines: tuple[Pipeline, Pipeline]) -> None:
-    model = oracles.seeded(network.build("resnet18", SETTINGS.num_classes), seed=3).cuda()
+    model = oracles.seeded(build("resnet18", SETTINGS.num_classes), seed=3).cuda()
     pipeline = Pipeline(model, Labels(tuple("abcdefghij")), SETTINGS, torch.device("cuda"))
     assert pipeline.decoder is not None
     requests = [Request(jpeg(photograph(seed=seed)), Options()) for seed in range(3)]

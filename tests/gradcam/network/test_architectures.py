@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradcam.engines import engine as engines
+from gradcam.engines.engine import accelerate
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.network import architecture as network
+from gradcam.network.architecture import OPTIONS, architectures, build
 from gradcam.network.target_layer import default_layer
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
@@ -49,7 +49,7 @@ def quick_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "trunc_normal_", "uniform_", "xavier_uniform_"):
         monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
     for architecture, patch in PATCH.items():
-        monkeypatch.setitem(network.OPTIONS, architecture, {"image_size": 3 * patch})
+        monkeypatch.setitem(OPTIONS, architecture, {"image_size": 3 * patch})
 
 
 def seed(model: nn.Module) -> None:
@@ -93,12 +93,12 @@ def as_grid(values: Tensor) -> Tensor:
     return values if values.shape[2] == values.shape[3] else values.permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("architecture", network.architectures())
+@pytest.mark.parametrize("architecture", architectures())
 def test_map_of_the_default_layer_equals_autograd(
     architecture: str, quick_weights: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     side = smallest_side(architecture)
-    model = network.build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as in the pipeline
+    model = build(architecture, CLASSES).to(memory_format=torch.channels_last)  # as in the pipeline
     seed(model)
     layer = default_layer(model, (side, side))
     convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
@@ -107,7 +107,7 @@ def test_map_of_the_default_layer_equals_autograd(
     unaccelerated = split(model, layer, (side, side))
     assert unaccelerated.method == "fx"
     with caplog.at_level(logging.INFO):
-        parts = engines.accelerate(unaccelerated, "eager", "float32", random_images(model, (side, side), 2))
+        parts = accelerate(unaccelerated, "eager", "float32", random_images(model, (side, side), 2))
     assert "engine 'eager' is not used" not in caplog.text
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from gradcam.errors import UnknownName
-from gradcam.network import architecture as network
-from gradcam.network.architecture import NetworkError
+from gradcam.network.architecture import NetworkError, build
 from gradcam.network.target_layer import check_layer, default_layer
 
 
@@ -56,7 +55,7 @@ def test_network_without_a_grid_has_no_default_layer() -> None:
 
 
 def test_check_layer() -> None:
-    built = network.build("resnet18", 10)
+    built = build("resnet18", 10)
     check_layer(built, "layer4.1.conv2")
     check_layer(built, "layer4")
     with pytest.raises(UnknownName) as raised:
