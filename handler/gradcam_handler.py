@@ -27,7 +27,6 @@ from gradcam.errors import RequestError
 from gradcam.message import RequestGroup, Result
 from gradcam.pipeline import MAX_FORWARD, Pipeline
 from gradcam.protocols import dispatch
-from gradcam.protocols.kserve_v2 import ServedModel
 from gradcam.settings import Settings
 
 # Packages that a map or an overlay depends on.
@@ -56,7 +55,6 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         torch.set_num_threads(min(torch.get_num_threads(), machine.cores()))
         self.manifest = context.manifest
         model = self.manifest["model"]
-        self.served = ServedModel(model["modelName"], model["modelVersion"])
         self.device = _device(properties.get("gpu_id"))
         max_forward = properties.get("batch_size") or MAX_FORWARD
         self.pipeline = Pipeline.load(model_dir, model["serializedFile"], settings, self.device, max_forward)
@@ -124,7 +122,7 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
 
     def _parse(self, row: dict[str, Any], index: int) -> RequestGroup:
         payload = torchserve_rows.payload(row, self.context.get_all_request_header(index))
-        return dispatch.parse(payload, self.served, self.pipeline.settings.max_instances)
+        return dispatch.parse(payload, self.pipeline.served, self.pipeline.settings.max_instances)
 
     def _reply(self, group: RequestGroup, results: list[Result | RequestError], index: int) -> str | bytes:
         reply = dispatch.render(group, results, self.pipeline.settings.max_response_bytes)

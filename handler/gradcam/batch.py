@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gradcam.errors import RequestError
+from gradcam.explain.cam import Maps
 from gradcam.explain.explainer import ForwardPass
 from gradcam.images.model_input import PreparedInput
 from gradcam.message import Request
@@ -113,5 +114,5 @@ class Explained:
     forward: Forward
     targets: list[list[int]]
     """The n explained classes of each item."""
-    maps: list[Tensor | RequestError]
-    """The maps (n, h, w) of each item, on the CPU."""
+    maps: list[Maps | RequestError]
+    """The n maps of each item, on the CPU."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradcam.batch import Augmentation, CompletedPass, Item
 from gradcam.explain import cam
+from gradcam.explain.cam import Maps
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def explanation_order(passes: list[CompletedPass], items: list[Item]) -> Iterato
                 yield completed, _cheapest_first(rows, items)
 
 
-def fuse(maps: list[Tensor]) -> Tensor:
-    """Return the mean of one item's maps (n, h, w) of several passes."""
-    return maps[0] if len(maps) == 1 or not len(maps[0]) else cam.fuse(maps)
+def fuse(maps: list[Maps]) -> Maps:
+    """Return the mean of one item's n maps of several passes."""
+    return maps[0] if len(maps) == 1 or not len(maps[0].heatmaps) else cam.fuse(maps)
 
 
 def select_rows(values: Tensor, rows: list[int]) -> Tensor:

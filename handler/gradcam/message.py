@@ -12,6 +12,8 @@ from gradcam.errors import RequestError
 from gradcam.images.geometry import Region
 from gradcam.options import Encoding, Options
 
+WEIGHTS_DIGITS = 12
+
 
 @dataclass(frozen=True)
 class Request:
@@ -46,6 +48,8 @@ class Explanation:
     prediction: Prediction
     heatmap: NDArray[np.float32]
     """(h, w) in [0, 1], maximum 1; all 0 without evidence for the class."""
+    strength: float
+    """The map's maximum before the division by it, in units of the explained score; 0 without evidence."""
     peak: tuple[int, int] | None
     """x and y of the map's maximum, in pixels of the image as sent; None for a map that is all 0."""
     overlay: bytes | None
@@ -55,6 +59,21 @@ class Explanation:
     def evidence(self) -> bool:
         """Whether any part of the image is evidence for the class."""
         return self.peak is not None
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What identifies the model in answers."""
+
+    name: str
+    version: str
+    weights: str
+    """The first `WEIGHTS_DIGITS` hexadecimal digits of the weights' SHA-256."""
+
+    @classmethod
+    def of(cls, weights_sha256: str, name: str, version: str = "unversioned") -> ServedModel:
+        """Return the model with these weights."""
+        return cls(name, version, weights_sha256[:WEIGHTS_DIGITS])
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class Result:
     height: int
     region: Region
     """Part of the image that the network sees."""
+    model: ServedModel
 
 
 @dataclass(frozen=True)

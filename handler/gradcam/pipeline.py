@@ -9,6 +9,7 @@ the deadline is rejected.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from gradcam.admission import Admission
 from gradcam.batch import AdmittedRequest, Batch, CompletedPass, Explained, Forward, Item
 from gradcam.engines import engine as engines
 from gradcam.errors import RequestError, TooExpensive, unknown_message
-from gradcam.explain.cam import METHODS
+from gradcam.explain.cam import METHODS, Maps
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.forward_passes import explanation_order, fuse, schedule, select_rows, unchanged_logits
 from gradcam.images import decoding
@@ -29,7 +30,7 @@ from gradcam.images.geometry import CropGeometry
 from gradcam.images.model_input import PreparedInput, model_input, normalize, sample
 from gradcam.images.nvjpeg import Decoder
 from gradcam.layer_splits import LayerSplits
-from gradcam.message import Request, Result
+from gradcam.message import Request, Result, ServedModel
 from gradcam.network.architecture import build
 from gradcam.network.labels import Labels
 from gradcam.network.weights import load_weights
@@ -39,10 +40,15 @@ from gradcam.settings import Settings, SettingsError
 
 MAX_FORWARD = 32
 LABELS_FILE = "index_to_name.json"
+# TorchServe reads it too, and extracts it with the archive.
+MANIFEST_FILE = Path("MAR-INF", "MANIFEST.json")
 
 
 class Pipeline:
     """Answers requests; holds the model, and nothing of any request."""
+
+    served: ServedModel
+    """What answers call the model: names of its archive, or the architecture without one."""
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class Pipeline:
         self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
         self.explainer = Explainer(settings.max_replay_bytes)
         self.admission = Admission(settings, labels)
-        self.result_builder = ResultBuilder(settings, labels)
+        self.served = ServedModel.of(settings.weights_sha256, settings.architecture)
 
     @classmethod
     def load(
@@ -96,7 +102,10 @@ class Pipeline:
         model_file = folder / settings.model_file if settings.model_file else None
         network = build(settings.architecture, settings.num_classes, model_file)
         load_weights(network, folder / weights_file, settings.weights_sha256)
-        return cls(network.to(device), labels, settings, device, max_forward)
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["model"]
+        pipeline = cls(network.to(device), labels, settings, device, max_forward)
+        pipeline.served = ServedModel.of(settings.weights_sha256, manifest["modelName"], manifest["modelVersion"])
+        return pipeline
 
     def describe(self) -> dict[str, Any]:
         """Return what an auditor needs to reproduce a map, apart from package versions, in types of JSON."""
@@ -218,7 +227,7 @@ class Pipeline:
         targets = [
             _targets(item, forward.logits[row]) if row in forward.logits else [] for row, item in enumerate(items)
         ]
-        maps_of_passes: list[list[Tensor]] = [[] for _ in items]
+        maps_of_passes: list[list[Maps]] = [[] for _ in items]
         timed_out = set(range(len(items))) - forward.logits.keys()
         for completed, rows in explanation_order(forward.passes, items):
             counts = [len(targets[row]) for row in rows]
@@ -228,9 +237,10 @@ class Pipeline:
             maps, unfinished = self.explainer.maps(completed.forward, pairs, forward.batch.deadline)
             owners = [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
             timed_out |= {owners[index] for index in unfinished}
-            for row, part in zip(rows, completed.augmentation.undo(maps).split_with_sizes(counts), strict=True):
+            upright = maps._replace(heatmaps=completed.augmentation.undo(maps.heatmaps))
+            for row, part in zip(rows, upright.split(counts), strict=True):
                 maps_of_passes[row].append(part)
-        fused: list[Tensor | RequestError] = [
+        fused: list[Maps | RequestError] = [
             self._too_expensive(items[row]) if row in timed_out else fuse(maps)
             for row, maps in enumerate(maps_of_passes)
         ]
@@ -253,9 +263,9 @@ class Pipeline:
         )
         return [item if isinstance(item, RequestError) else next(results) for item in forward.batch.items]
 
-    def _result(self, item: Item, logits: Tensor, targets: list[int], maps: Tensor) -> Result | RequestError:
+    def _result(self, item: Item, logits: Tensor, targets: list[int], maps: Maps) -> Result | RequestError:
         try:
-            return self.result_builder.build(item, logits, targets, maps)
+            return ResultBuilder(self.settings, self.labels, self.served).build(item, logits, targets, maps)
         except RequestError as error:
             return error
 

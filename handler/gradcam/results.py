@@ -11,8 +11,9 @@ from torch import Tensor
 from gradcam.batch import Item
 from gradcam.errors import NumericalOverflow
 from gradcam.explain import overlay
+from gradcam.explain.cam import Maps
 from gradcam.images.geometry import Region
-from gradcam.message import Explanation, Prediction, Result
+from gradcam.message import Explanation, Prediction, Result, ServedModel
 from gradcam.network.labels import Labels
 from gradcam.settings import Settings
 
@@ -21,26 +22,27 @@ DEFAULT_TOPK = 5
 
 @dataclass(frozen=True)
 class ResultBuilder:
-    """The settings and labels that results are built with."""
+    """The settings, labels and names that results are built with."""
 
     settings: Settings
     labels: Labels
+    served: ServedModel
 
-    def build(self, item: Item, logits: Tensor, targets: list[int], maps: Tensor) -> Result:
+    def build(self, item: Item, logits: Tensor, targets: list[int], maps: Maps) -> Result:
         """Return the result of one item.
 
         Args:
             item: the request and its image.
             logits: of the K classes, (K,).
             targets: the n explained classes.
-            maps: their maps, (n, h, w).
+            maps: their n maps.
 
         Raises:
             NumericalOverflow: the network's numbers left the range of its precision.
             InvalidOption: the overlay's encoding does not support the image's size.
         """
         probabilities = logits.softmax(dim=0)  # (K,)
-        if not (probabilities.isfinite().all() and maps.isfinite().all()):
+        if not all(values.isfinite().all() for values in (probabilities, *maps)):
             raise NumericalOverflow(
                 f"Network's numbers overflow {self.settings.precision} on this image; serve the model with a precision "
                 "of wider range, bfloat16 or float32"
@@ -51,21 +53,24 @@ class ResultBuilder:
             request=item.request,
             predictions=[self._prediction(index, probabilities) for index in most_probable(logits, topk)],
             explanations=[
-                self._explanation(item, self._prediction(index, probabilities), heatmap, first=number == 0)
-                for number, (index, heatmap) in enumerate(zip(targets, maps.numpy(), strict=True))
+                self._explanation(item, self._prediction(index, probabilities), heatmap, strength, first=number == 0)
+                for number, (index, heatmap, strength) in enumerate(
+                    zip(targets, maps.heatmaps.numpy(), maps.strengths.tolist(), strict=True)
+                )
             ],
             method=item.method,
             layers=item.layers,
             width=geometry.width,
             height=geometry.height,
             region=geometry.region,
+            model=self.served,
         )
 
     def _prediction(self, index: int, probabilities: Tensor) -> Prediction:
         return Prediction(index, self.labels.names[index], float(probabilities[index]))
 
     def _explanation(
-        self, item: Item, prediction: Prediction, heatmap: NDArray[np.float32], *, first: bool
+        self, item: Item, prediction: Prediction, heatmap: NDArray[np.float32], strength: float, *, first: bool
     ) -> Explanation:
         region = item.prepared.geometry.region
         # A reply that is an overlay has only the first.
@@ -75,7 +80,7 @@ class ResultBuilder:
             options, pixels = item.request.options, np.asarray(item.prepared.image)  # (H, W, 3)
             drawn = overlay.draw(heatmap, pixels, region, options.colormap, options.alpha)
             encoded = overlay.encode(drawn, item.request.encoding)
-        return Explanation(prediction, heatmap, _peak(heatmap, region), encoded)
+        return Explanation(prediction, heatmap, strength, _peak(heatmap, region), encoded)
 
 
 def most_probable(logits: Tensor, count: int) -> list[int]:

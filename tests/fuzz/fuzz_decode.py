@@ -31,10 +31,9 @@ with atheris.instrument_imports(include=["gradcam", "PIL"]):
     from gradcam.errors import RequestError
     from gradcam.images import jpeg
     from gradcam.images.decoding import decode
-    from gradcam.message import Request
+    from gradcam.message import Request, ServedModel
     from gradcam.protocols import dispatch
     from gradcam.protocols.dispatch import Payload
-    from gradcam.protocols.kserve_v2 import ServedModel
     from tests.support import hostile
     from tests.support.settings import settings
 
@@ -44,7 +43,7 @@ SECONDS_PER_INPUT = 5
 HANG_SECONDS = 60
 MEGABYTES = 1024
 LONGEST = 16384
-MODEL = ServedModel("hats", "1.0")
+MODEL = ServedModel("hats", "1.0", "0123456789ab")
 SMALL = ("1 × 1", "png 2^31 - 1", "gif 65,535 background", "webp 16,383", "bmp 2^31 - 1", "tiff 2^32 - 1", "zip")
 # The first byte selects the code under test.
 TO_DECODER, TO_PARSER = b"P", b"J"

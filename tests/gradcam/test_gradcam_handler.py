@@ -127,6 +127,9 @@ def test_a_reply_equals_the_tutorial(handler: GradCAMHandler, archive: Path) -> 
     assert explanation["index"] == document["predictions"][0]["index"] == predicted
     assert explanation["evidence"] is True
     np.testing.assert_allclose(explanation["heatmap"], expected.heatmaps[0], rtol=0, atol=1e-5)
+    assert explanation["strength"] == pytest.approx(float(expected.weighted_sum.max()), rel=1e-4)
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert document["model"] == {"name": "squash", "version": "1.0", "weights": digits}
     probabilities = expected.logits.softmax(dim=1)[0].topk(5)
     assert [prediction["index"] for prediction in document["predictions"]] == probabilities.indices.tolist()
     np.testing.assert_allclose([p["probability"] for p in document["predictions"]], probabilities.values, rtol=1e-4)

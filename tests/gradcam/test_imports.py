@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "protocols.kserve_v2",
         "protocols.single_image",
     },
-    "batch": {"errors", "explain.explainer", "images.model_input", "message"},
+    "batch": {"errors", "explain.cam", "explain.explainer", "images.model_input", "message"},
     "admission": {
         "batch",
         "errors",
@@ -103,6 +103,7 @@ ALLOWED: dict[str, set[str]] = {
     "results": {
         "batch",
         "errors",
+        "explain.cam",
         "explain.overlay",
         "images.geometry",
         "message",

@@ -83,8 +83,12 @@ def test_chosen_classes_are_explained_as_in_the_tutorial(
             if raw.max() <= 0:
                 assert not explanation.heatmap.any()
                 assert explanation.peak is None
+                assert explanation.strength == 0
             else:
                 theirs = raw.relu() / raw.max()
+                np.testing.assert_allclose(
+                    explanation.heatmap * explanation.strength, raw.relu(), rtol=0, atol=1e-5 * float(raw.max())
+                )
                 np.testing.assert_allclose(explanation.heatmap, theirs, rtol=0, atol=1e-5)
 
 
@@ -322,6 +326,8 @@ def test_fused_layers_are_the_mean_of_each_layers_map(pipeline: Pipeline) -> Non
     resized = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     mean = (resized + fine) / 2
     np.testing.assert_allclose(fused.explanations[0].heatmap, mean / mean.max(), atol=1e-5)
+    strengths = [answered.explanations[0].strength for answered in single]
+    assert fused.explanations[0].strength == pytest.approx(sum(strengths) / 2, rel=1e-5)
 
 
 def test_smoothing_is_the_mean_over_flipped_and_scaled_inputs(pipeline: Pipeline, model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from gradcam.errors import (
     NumericalOverflow,
 )
 from gradcam.images.geometry import Region
-from gradcam.message import Result
+from gradcam.message import Result, ServedModel
 from gradcam.network.labels import Labels
 from gradcam.pipeline import Pipeline
 from tests.support import oracles
@@ -87,6 +87,10 @@ def test_a_map_computed_by_hand() -> None:
     np.testing.assert_allclose(red.heatmap, [[0, 1, 0], [0, 0, 0.25]], atol=1e-6)
     np.testing.assert_allclose(green.heatmap, [[0, 0, 0], [1, 0, 0]], atol=1e-6)
     assert (red.peak, green.peak) == ((12, 4), (4, 12))
+    # The gradient of a class's score is 9 / 6 at each of the 6 cells.
+    assert red.strength == pytest.approx(200 / 255 * 9 / 6)
+    assert green.strength == pytest.approx(120 / 255 * 9 / 6)
+    assert answered.model == ServedModel("colors", "unversioned", "0" * 12)
     logits = np.array([250, 120, 0, -370]) / 255 * 9 / 6
     probabilities = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose([p.probability for p in answered.predictions], sorted(probabilities)[::-1], rtol=1e-5)

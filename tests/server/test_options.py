@@ -201,16 +201,17 @@ def test_heatmap_none_omits_the_map(squash: Model) -> None:
         "probability": entry["probability"],
         "evidence": True,
         "peak": [x, y],
+        "strength": entry["strength"],
     }
 
 
 def test_answer_has_exactly_these_members(squash: Model) -> None:
     answer = squash.predict(IMAGE, overlay="png")
 
-    assert list(answer) == ["predictions", "explanations", "method", "layer", "image"]
+    assert list(answer) == ["predictions", "explanations", "method", "layer", "image", "model"]
     assert list(answer["predictions"][0]) == ["index", "label", "probability"]
     (entry,) = answer["explanations"]
-    assert list(entry) == ["index", "label", "probability", "evidence", "heatmap", "peak", "overlay"]
+    assert list(entry) == ["index", "label", "probability", "evidence", "heatmap", "peak", "strength", "overlay"]
     assert list(answer["image"]) == ["width", "height", "region"]
 
 

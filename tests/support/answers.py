@@ -28,6 +28,7 @@ def explanation(index: int, label: str, probability: float, heatmap: list[list[f
         "evidence": evidence,
         "heatmap": heatmap,
         "peak": [31, 4] if evidence else None,
+        "strength": 1.5 if evidence else 0.0,
     }
 
 
@@ -43,6 +44,7 @@ DOCUMENT: dict[str, Any] = {
     "method": "gradcam",
     "layer": "layer4",
     "image": {"width": 60, "height": 40, "region": [10, 0, 50, 40]},
+    "model": {"name": "pets", "version": "1.0", "weights": "0123456789ab"},
 }
 
 TENSORS = {
@@ -52,6 +54,7 @@ TENSORS = {
     "target": ("INT64", [1, 2], [7, 3]),
     "evidence": ("BOOL", [1, 2], [True, False]),
     "peak": ("INT64", [1, 2, 2], [31, 4, -1, -1]),
+    "strength": ("FP32", [1, 2], [1.5, 0.0]),
     "heatmap": ("FP32", [1, 2, 2, 3], [0.0, 1.0, 0.2, 0.1, 0.3, 0.4, *[0.0] * 6]),
     "region": ("INT64", [1, 4], [10, 0, 50, 40]),
 }

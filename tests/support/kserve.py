@@ -10,14 +10,13 @@ import numpy as np
 
 from gradcam.errors import RequestError, UndecodableImage, UnknownName
 from gradcam.images.geometry import Region
-from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
+from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result, ServedModel
 from gradcam.protocols import dispatch
 from gradcam.protocols.dispatch import Payload
-from gradcam.protocols.kserve_v2 import ServedModel
 
 IMAGES = [b"\x89PNG one", b"\xff\xd8 two", b"RIFF three"]
 BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
-MODEL = ServedModel("hats", "2.0")
+MODEL = ServedModel("hats", "2.0", "0123456789ab")
 MAX_INSTANCES = 4
 NO_LIMIT = 10**9
 
@@ -73,16 +72,16 @@ def outputs(document: Any) -> dict[str, Any]:
 def result(request: Request, predictions: list[Prediction], explanations: list[Explanation]) -> Result:
     """Return the result of a request at two fused layers."""
     region = Region(1, 2, 31, 42)
-    return Result(request, predictions, explanations, "layercam", ("layer4", "layer3"), 33, 44, region)
+    return Result(request, predictions, explanations, "layercam", ("layer4", "layer3"), 33, 44, region, MODEL)
 
 
 def hats(request: Request) -> Result:
     """Return a result with one explanation that has evidence and one that has none."""
-    explained = Explanation(HAT, np.array([[0, 1, 0.5], [0.25, 0, 1 / 3]], np.float32), (12, 7), b"hat")
-    return result(request, [HAT, CAT], [explained, Explanation(JAY, np.zeros((2, 3), np.float32), None, b"jay")])
+    explained = Explanation(HAT, np.array([[0, 1, 0.5], [0.25, 0, 1 / 3]], np.float32), 2.5, (12, 7), b"hat")
+    return result(request, [HAT, CAT], [explained, Explanation(JAY, np.zeros((2, 3), np.float32), 0.0, None, b"jay")])
 
 
 def cats(request: Request) -> Result:
     """Return a result with two equal explanations."""
-    explained = Explanation(CAT, np.full((2, 3), 1, np.float32), (0, 0), b"cat")
+    explained = Explanation(CAT, np.full((2, 3), 1, np.float32), 1.23456789e-7, (0, 0), b"cat")
     return result(request, [CAT, JAY], [explained, explained])

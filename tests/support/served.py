@@ -40,6 +40,8 @@ class Expected:
     probabilities: NDArray[np.float32]
     heatmaps: dict[int, NDArray[np.float32]]
     """By class index; all 0 for a class without evidence."""
+    strengths: dict[int, float]
+    """By class index: the maximum of the map after ReLU, before division."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,12 @@ class Model:
         layer = oracles.target_layer(self.network)
         observed = oracles.tutorial(self.network, layer, image.repeat(len(classes), 1, 1, 1), classes)
         probabilities = torch.softmax(observed.logits[0], dim=0).numpy()
-        return Expected(probabilities, dict(zip(classes, observed.heatmaps.nan_to_num().numpy(), strict=True)))
+        strengths = observed.weighted_sum.relu().amax(dim=(1, 2)).tolist()
+        return Expected(
+            probabilities,
+            dict(zip(classes, observed.heatmaps.nan_to_num().numpy(), strict=True)),
+            dict(zip(classes, strengths, strict=True)),
+        )
 
 
 def parsed(response: requests.Response) -> dict[str, Any]:
@@ -159,7 +166,8 @@ def check(answer: dict[str, Any], model: Model, pixels: Pixels, targets: list[in
         heatmap = expected.heatmaps[entry["index"]]
         assert np.asarray(entry["heatmap"]).shape == heatmap.shape
         assert np.abs(np.asarray(entry["heatmap"]) - heatmap).max() <= HEATMAP_TOLERANCE
-        assert entry["evidence"] is bool(heatmap.max() > 0)
+        assert entry["evidence"] is bool(heatmap.max() > 0) is bool(entry["strength"] > 0)
+        assert abs(entry["strength"] / (expected.strengths[entry["index"]] or 1) - entry["evidence"]) < 1e-3
         if entry["evidence"]:
             assert np.max(entry["heatmap"]) == 1
             row, column = np.unravel_index(np.argmax(entry["heatmap"]), heatmap.shape)
@@ -242,6 +250,7 @@ def check_tensors(
         "target": ("INT64", [n, t]),
         "evidence": ("BOOL", [n, t]),
         "peak": ("INT64", [n, t, 2]),
+        "strength": ("FP32", [n, t]),
         "heatmap": ("FP32", [n, t, 7, 7]),
         "region": ("INT64", [n, 4]),
     }
@@ -263,6 +272,7 @@ def check_tensors(
                 "evidence": rows["evidence"][number][position],
                 "heatmap": rows["heatmap"][number][position],
                 "peak": None if rows["peak"][number][position] == [-1, -1] else rows["peak"][number][position],
+                "strength": rows["strength"][number][position],
             }
             for position, target in enumerate(rows["target"][number])
         ]

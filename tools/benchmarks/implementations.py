@@ -94,7 +94,7 @@ def ours(model: nn.Module, layer: str, method: str, classes: int = 1, engine: En
         targets = forward.logits.topk(classes, dim=1).indices.tolist()
         pairs = [Pair(row, target, method) for row, classes_of_row in enumerate(targets) for target in classes_of_row]
         maps, _ = explainer.maps(forward, pairs, math.inf)
-        return maps
+        return maps.heatmaps
 
     return run
 

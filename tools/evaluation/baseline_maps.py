@@ -25,4 +25,4 @@ def uniform_noise(seed: int, grid: tuple[int, int]) -> Tensor:
 def center(grid: tuple[int, int]) -> Tensor:
     """Return a map (h, w) with a Gaussian in the center of the image."""
     rows, columns = ((torch.arange(length) + 0.5) / length - 0.5 for length in grid)
-    return cam.normalize(torch.exp(-(rows[:, None] ** 2 + columns**2) / (2 * CENTER_SIGMA**2))[None])[0]
+    return cam.normalize(torch.exp(-(rows[:, None] ** 2 + columns**2) / (2 * CENTER_SIGMA**2))[None]).heatmaps[0]

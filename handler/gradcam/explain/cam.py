@@ -7,8 +7,9 @@ A are the activations of the target layer and G the gradients of a class's score
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,21 @@ from torch.nn import functional
 SIMILAR_CLASSES = 3
 # Lower bound of denominators.
 SMALLEST = 1e-9
+
+
+class Maps(NamedTuple):
+    """The maps of N (image, class) pairs, each divided by its maximum, and these maxima."""
+
+    heatmaps: Tensor
+    """(N, h, w) in [0, 1]; the maximum of each is 1, or 0 if the map has no positive value."""
+    strengths: Tensor
+    """(N,): the maximum of each map after ReLU and before the division; `heatmaps` × `strengths` are the raw maps."""
+
+    def split(self, counts: Sequence[int]) -> list[Maps]:
+        """Return the maps in consecutive groups of these sizes."""
+        groups = (part.split_with_sizes(list(counts)) for part in self)
+        return [Maps(heatmaps, strengths) for heatmaps, strengths in zip(*groups, strict=True)]
+
 
 # ----------------------------------------------------------------------------- maps
 
@@ -190,28 +206,30 @@ GRADIENT_METHODS: dict[str, GradientMethod] = {
 METHODS = (*GRADIENT_METHODS, "ablationcam", "scorecam")
 
 
-def normalize(maps: Tensor) -> Tensor:
-    """Apply the ReLU, then divide each map by its maximum; a map without positive values becomes all 0.
+def normalize(maps: Tensor) -> Maps:
+    """Apply the ReLU to maps (N, h, w), then divide each by its maximum, the map's strength.
 
-    Args:
-        maps: (N, h, w).
-
-    Returns:
-        (N, h, w) in [0, 1].
+    A map without positive values becomes all 0, with strength 0.
     """
     positive = maps.relu()
-    return _ratio(positive, positive.amax(dim=(1, 2), keepdim=True))
+    strengths = positive.amax(dim=(1, 2))  # (N, h, w) → (N,)
+    return Maps(_ratio(positive, strengths[:, None, None]), strengths)
 
 
-def fuse(maps: list[Tensor]) -> Tensor:
+def fuse(maps: list[Maps]) -> Maps:
     """Return the normalized mean of several maps of the same pairs, such as those of several layers.
 
-    Args:
-        maps: normalized maps, (N, h, w) each; resized bilinearly to the highest resolution among them.
+    Strengths of different layers have no common scale, so each part has the same weight, and the fused strength is the
+    mean of the parts' strengths, not the maximum of a map.
 
-    Returns:
-        (N, h, w) in [0, 1].
+    Args:
+        maps: N maps each; resized bilinearly to the highest resolution among them.
     """
-    size = max((tuple(part.shape[1:]) for part in maps), key=lambda shape: shape[0] * shape[1])
-    resized = [functional.interpolate(part[:, None], size, mode="bilinear")[:, 0] for part in maps]  # (N, h, w) each
-    return normalize(torch.stack(resized).mean(dim=0))  # (L, N, h, w) → (N, h, w)
+    size = max((tuple(part.heatmaps.shape[1:]) for part in maps), key=lambda shape: shape[0] * shape[1])
+    resized = [
+        functional.interpolate(part.heatmaps[:, None], size, mode="bilinear")[:, 0]  # (N, h, w)
+        for part in maps
+    ]
+    mean = torch.stack(resized).mean(dim=0)  # (L, N, h, w) → (N, h, w)
+    strengths = torch.stack([part.strengths for part in maps]).mean(dim=0)  # (L, N) → (N,)
+    return Maps(normalize(mean).heatmaps, strengths)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradcam.explain import cam
-from gradcam.explain.cam import GRADIENT_METHODS
+from gradcam.explain.cam import GRADIENT_METHODS, Maps
 from gradcam.split.parts import CutActivations, Split
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Explainer:
         """Set the memory that the replays of one chunk may take; a chunk has at least one pair."""
         self.max_replay_bytes = max_replay_bytes
 
-    def maps(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> tuple[Tensor, list[int]]:
+    def maps(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> tuple[Maps, list[int]]:
         """Compute the normalized maps of N pairs. Gradients must be enabled.
 
         Args:
@@ -63,20 +63,21 @@ class Explainer:
             deadline: when to stop, on the clock `time.monotonic`. The first chunk is computed in any case.
 
         Returns:
-            The maps (N, h, w) on the CPU, and the indices of the pairs that timed out.
+            The maps on the CPU, and the indices of the pairs that timed out.
         """
-        maps = torch.zeros(len(pairs), forward.split.layout.height, forward.split.layout.width)  # (N, h, w)
+        layout, count = forward.split.layout, len(pairs)
+        maps = Maps(torch.zeros(count, layout.height, layout.width), torch.zeros(count))  # (N, h, w), (N,)
         timed_out: list[int] = []
         by_gradients = [i for i, pair in enumerate(pairs) if pair.method in GRADIENT_METHODS]
         for number, indices in enumerate(_chunks(by_gradients, self._chunk_size(forward.split))):
             if number and time.monotonic() > deadline:
                 timed_out += indices
             else:
-                maps[indices] = cam.normalize(_by_gradients(forward, [pairs[i] for i in indices])).cpu()
+                _store(maps, indices, _by_gradients(forward, [pairs[i] for i in indices]))
         for method, compute in (("ablationcam", self._by_ablation), ("scorecam", self._by_masking)):
             for indices in _by_row(pairs, method):
                 try:
-                    maps[indices] = cam.normalize(compute(forward, [pairs[i] for i in indices], deadline)).cpu()
+                    _store(maps, indices, compute(forward, [pairs[i] for i in indices], deadline))
                 except _DeadlineExceeded:
                     timed_out += indices
         return maps, timed_out
@@ -109,6 +110,13 @@ class Explainer:
                 masked.append(forward.split.logits(forward.split.features(images).float())[:, classes])  # (n, N)
             logger.info("scorecam: %d of %d chunks", number + 1, len(chunks))
         return cam.scorecam(activations.expand(len(pairs), -1, -1, -1), torch.cat(masked).T)  # (C, N) → (N, C)
+
+
+def _store(maps: Maps, indices: list[int], raw: Tensor) -> None:
+    """Normalize some pairs' raw maps (n, h, w), and write them to their places in the maps of all pairs."""
+    normalized = cam.normalize(raw)
+    maps.heatmaps[indices] = normalized.heatmaps.cpu()
+    maps.strengths[indices] = normalized.strengths.cpu()
 
 
 class _DeadlineExceeded(Exception):

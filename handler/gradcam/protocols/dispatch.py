@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradcam.errors import InvalidRequest, RequestError, TooLarge, truncated_repr
-from gradcam.message import Reply, RequestGroup, Result
+from gradcam.message import Reply, RequestGroup, Result, ServedModel
 from gradcam.protocols import kserve_v1, kserve_v2, single_image
-from gradcam.protocols.kserve_v2 import ServedModel
 
 HEADER_PREFIX = "gradcam-"
 

@@ -122,6 +122,7 @@ OUTPUTS: dict[str, Builder] = {
     "target": _of_explanations("INT64", lambda entry, _: [entry.prediction.index], -1),
     "evidence": _of_explanations("BOOL", lambda entry, _: [entry.evidence], False),
     "peak": _of_explanations("INT64", lambda entry, _: list(entry.peak or (-1, -1)), -1, 2),
+    "strength": _of_explanations("FP32", lambda entry, _: [single_image.rounded(entry.strength)], 0.0),
     "heatmap": _heatmap,
     "overlay": _overlay,
     "region": _region,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gradcam.errors import InvalidRequest, RequestError, suggestions, truncated_repr
-from gradcam.message import Reply, Request, RequestGroup, Result
+from gradcam.message import Reply, Request, RequestGroup, Result, ServedModel
 from gradcam.options import as_integer
 from gradcam.protocols import kserve_tensors, single_image
 from gradcam.protocols.kserve_common import (
@@ -26,14 +26,6 @@ from gradcam.protocols.kserve_tensors import OUTPUTS
 MEMBERS = ("inputs", "parameters", "outputs", "id")
 MAX_DIMENSIONS = 4
 INPUT_FORM = '{"name": "image", "shape": [n], "datatype": "BYTES", "data": ["<base64>", …]}'
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """Name and version of the model in V2's replies."""
-
-    name: str
-    version: str
 
 
 # ----------------------------------------------------------------------------- request
@@ -153,7 +145,12 @@ def _tensor_reply(model: ServedModel, identifier: str | None, output_names: list
         "model_name": model.name,
         "model_version": model.version,
         **({} if identifier is None else {"id": identifier}),
-        **({} if first is None else {"parameters": {"method": first.method, "layer": ",".join(first.layers)}}),
+        **({} if first is None else {"parameters": _parameters(first)}),
         "outputs": kserve_tensors.outputs(results, first, output_names),
     }
     return Reply(200, "OK", single_image.JSON, single_image.to_json(document), errors(results))
+
+
+def _parameters(result: Result) -> dict[str, str]:
+    """Return what the images of a request share, apart from name and version of the model."""
+    return {"method": result.method, "layer": ",".join(result.layers), "weights": result.model.weights}

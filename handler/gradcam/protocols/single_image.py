@@ -135,6 +135,7 @@ def document(result: Result | RequestError) -> dict[str, Any]:
             "height": result.height,
             "region": [result.region.left, result.region.top, result.region.right, result.region.bottom],
         },
+        "model": {"name": result.model.name, "version": result.model.version, "weights": result.model.weights},
     }
 
 
@@ -151,14 +152,15 @@ def _explanation(explanation: Explanation, request: Request) -> dict[str, Any]:
     if request.options.heatmap == "grid":
         members["heatmap"] = heatmap(explanation)
     members["peak"] = explanation.peak
+    members["strength"] = rounded(explanation.strength)
     if explanation.overlay is not None:
         members["overlay"] = data_url(explanation.overlay, request)
     return members
 
 
-def rounded(probability: float) -> float:
-    """Return a probability with the six digits that float32 has."""
-    return float(f"{probability:.6g}")
+def rounded(number: float) -> float:
+    """Return a probability or strength with the six digits that float32 has."""
+    return float(f"{number:.6g}")
 
 
 def heatmap(explanation: Explanation) -> list[list[float]]:

@@ -71,7 +71,7 @@ def run(parts: Split, images: Tensor) -> tuple[Tensor, Tensor]:
         forward = ForwardPass(parts, images, features, parts.logits(features))
     pairs = [Pair(row, target, "gradcam") for row in range(len(images)) for target in (1, 7)]
     maps, _ = Explainer(2**30).maps(forward, pairs, float("inf"))
-    return forward.logits, maps
+    return forward.logits, maps.heatmaps
 
 
 def min_cosine(ours: Tensor, theirs: Tensor) -> float:

@@ -347,7 +347,7 @@ def test_maps_are_as_near_to_exact_arithmetic_as_the_networks_own() -> None:
             features = parts.features(images.contiguous(memory_format=torch.channels_last))
         rows = features.rows(torch.zeros(len(classes), dtype=torch.long))
         gradients = parts.gradients(rows, lambda logits: logits[range(len(classes)), classes])
-        heatmaps = cam.normalize(cam.gradcam(parts.activations(rows), gradients))
+        heatmaps = cam.normalize(cam.gradcam(parts.activations(rows), gradients)).heatmaps
         return float((heatmaps - exact).abs().max())
 
     parts = split(resnet, layer, (224, 224))

@@ -8,6 +8,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from gradcam.explain import cam
+from gradcam.explain.cam import Maps
 
 # Two channels on 2 × 3 positions.
 ACTIVATIONS = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]], [[10.0, 0, -10], [20, 0, 5]]]])
@@ -27,33 +28,44 @@ def test_gradcam_weights_channels_by_the_mean_of_their_gradients() -> None:
 
 def test_normalize_clips_at_zero_and_divides_by_the_maximum() -> None:
     expected = torch.tensor([[[0, 4 / 11, 1], [0, 10 / 11, 9.5 / 11]]])
-    torch.testing.assert_close(cam.normalize(MAP), expected)
+    torch.testing.assert_close(cam.normalize(MAP).heatmaps, expected)
 
 
 def test_map_that_is_positive_everywhere_keeps_its_minimum() -> None:
     # Min-max normalization, as in other libraries, would make the smallest value 0 and the second map NaN.
     maps = torch.tensor([[[2.0, 4.0]], [[3.0, 3.0]]])
-    assert cam.normalize(maps).tolist() == [[[0.5, 1.0]], [[1.0, 1.0]]]
+    assert cam.normalize(maps).heatmaps.tolist() == [[[0.5, 1.0]], [[1.0, 1.0]]]
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -1.0, -1e-30])
 def test_map_without_positive_values_becomes_zero(value: float) -> None:
-    assert cam.normalize(torch.full((1, 2, 3), value)).tolist() == torch.zeros(1, 2, 3).tolist()
+    heatmaps, strengths = cam.normalize(torch.full((1, 2, 3), value))
+    assert heatmaps.tolist() == torch.zeros(1, 2, 3).tolist()
+    assert strengths.tolist() == [0]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_normalize_does_not_depend_on_the_scale(scale: float) -> None:
-    torch.testing.assert_close(cam.normalize(MAP * scale), cam.normalize(MAP))
+    scaled, normalized = cam.normalize(MAP * scale), cam.normalize(MAP)
+    torch.testing.assert_close(scaled.heatmaps, normalized.heatmaps)
+    torch.testing.assert_close(scaled.strengths, normalized.strengths * scale)
+
+
+def test_heatmap_times_strength_is_the_map_after_relu() -> None:
+    raw = torch.cat([MAP, -MAP, 0 * MAP])  # (3, 2, 3)
+    heatmaps, strengths = cam.normalize(raw)
+    assert strengths.tolist() == [11, 3, 0]
+    torch.testing.assert_close(heatmaps * strengths[:, None, None], raw.clamp_min(0))
 
 
 def test_rows_are_independent() -> None:
     activations = torch.cat([ACTIVATIONS, 3 * ACTIVATIONS.flip(3), ACTIVATIONS])  # (3, 2, 2, 3)
     gradients = torch.cat([GRADIENTS, GRADIENTS, -GRADIENTS])
-    maps = cam.normalize(cam.gradcam(activations, gradients))
-    alone = cam.normalize(MAP)
+    maps = cam.normalize(cam.gradcam(activations, gradients)).heatmaps
+    alone = cam.normalize(MAP).heatmaps
     torch.testing.assert_close(maps[0:1], alone)
     torch.testing.assert_close(maps[1:2], alone.flip(2))
-    torch.testing.assert_close(maps[2:3], cam.normalize(-MAP))
+    torch.testing.assert_close(maps[2:3], cam.normalize(-MAP).heatmaps)
 
 
 def test_every_method_returns_one_map_per_row() -> None:
@@ -95,7 +107,9 @@ def test_fused_maps_are_the_mean_at_the_highest_resolution() -> None:
     coarse = torch.tensor([[[1.0, 0.0]]])
     fine = torch.tensor([[[0.0, 0.0, 1.0, 0.0]]])
     mean = (torch.tensor([1.0, 0.75, 0.25, 0.0]) + fine[0, 0]) / 2
-    torch.testing.assert_close(cam.fuse([coarse, fine]), (mean / mean.max())[None, None])
+    fused = cam.fuse([Maps(coarse, torch.tensor([3.0])), Maps(fine, torch.tensor([0.5]))])
+    torch.testing.assert_close(fused.heatmaps, (mean / mean.max())[None, None])
+    assert fused.strengths.tolist() == [1.75]
 
 
 @pytest.mark.parametrize("method", [name for name in cam.METHODS if name != "scorecam"])
@@ -108,7 +122,9 @@ def test_maps_of_extreme_numbers_are_valid(method: str, scale: float) -> None:
         maps = cam.ablationcam(activations, torch.zeros(2), torch.zeros(2, 3))
     else:
         maps = cam.GRADIENT_METHODS[method].maps(activations, gradients)
-    normalized = cam.normalize(maps)
+    normalized, strengths = cam.normalize(maps)
     assert normalized.isfinite().all()
     assert normalized.min() >= 0
     assert normalized.max() <= 1
+    assert strengths.isfinite().all()
+    assert normalized.amax(dim=(1, 2)).equal((strengths > 0).float())

@@ -58,7 +58,7 @@ def forward(model: nn.Module, images: Tensor) -> ForwardPass:
 def explain(forward: ForwardPass, *pairs: Pair, max_replay_bytes: int = LARGE) -> Tensor:
     maps, timed_out = Explainer(max_replay_bytes).maps(forward, pairs, ALL_TIME)
     assert not timed_out
-    return maps
+    return maps.heatmaps
 
 
 def by_targets(forward: ForwardPass, method: str) -> Tensor:
@@ -245,7 +245,7 @@ def test_pairs_that_time_out_are_returned(forward: ForwardPass) -> None:
 
     # The first chunk is always computed.
     assert sorted(timed_out) == [0, 2]
-    torch.testing.assert_close(maps[[1, 3]], explain(forward, pairs[1], pairs[3]))
+    torch.testing.assert_close(maps.heatmaps[[1, 3]], explain(forward, pairs[1], pairs[3]))
     assert Explainer(1).maps(forward, pairs, deadline=0.0)[1] == [3, 2, 0]
 
 

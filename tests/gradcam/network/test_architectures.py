@@ -115,7 +115,7 @@ def test_map_of_the_default_layer_equals_autograd(
         forward = ForwardPass(parts, images, features, parts.logits(features))
     targets = torch.tensor([3, 5])
     evidence_for, evidence_against = (
-        Explainer(max_replay_bytes=2**28).maps(forward, [Pair(0, 3, method), Pair(1, 5, method)], math.inf)[0]
+        Explainer(max_replay_bytes=2**28).maps(forward, [Pair(0, 3, method), Pair(1, 5, method)], math.inf)[0].heatmaps
         for method in ("gradcam", "counterfactual")
     )
 

@@ -32,7 +32,7 @@ def test_v2_replies_with_tensors() -> None:
         "model_name": "hats",
         "model_version": "2.0",
         "id": "request 1",
-        "parameters": {"method": "layercam", "layer": "layer4,layer3"},
+        "parameters": {"method": "layercam", "layer": "layer4,layer3", "weights": "0123456789ab"},
         "outputs": list(named.values()),
     }
     assert named == {
@@ -42,6 +42,7 @@ def test_v2_replies_with_tensors() -> None:
         "target": {"datatype": "INT64", "shape": [2, 2], "data": [515, 17, 281, 281]},
         "evidence": {"datatype": "BOOL", "shape": [2, 2], "data": [True, False, True, True]},
         "peak": {"datatype": "INT64", "shape": [2, 2, 2], "data": [12, 7, -1, -1, 0, 0, 0, 0]},
+        "strength": {"datatype": "FP32", "shape": [2, 2], "data": [2.5, 0, 1.23457e-7, 1.23457e-7]},
         "heatmap": {
             "datatype": "FP32",
             "shape": [2, 2, 2, 3],
@@ -95,6 +96,7 @@ def test_v2_one_bad_image_fails_alone() -> None:
     assert named["target"]["data"] == [-1, -1, -1, -1, 281, 281]
     assert named["evidence"]["data"] == [False] * 4 + [True] * 2
     assert named["peak"]["data"] == [-1] * 8 + [0] * 4
+    assert named["strength"]["data"] == [0] * 4 + [1.23457e-7] * 2
     assert named["heatmap"] == {"datatype": "FP32", "shape": [3, 2, 2, 3], "data": [0] * 24 + [1] * 12}
     assert named["overlay"]["data"] == [""] * 4 + ["data:image/png;base64,Y2F0"] * 2
     assert named["region"]["data"] == [0] * 8 + [1, 2, 31, 42]

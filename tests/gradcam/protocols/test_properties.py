@@ -20,14 +20,13 @@ import torchserve_rows
 from gradcam.errors import InvalidOption, RequestError, UndecodableImage
 from gradcam.images.decoding import baseline_jpeg, decode
 from gradcam.images.geometry import Region
-from gradcam.message import Explanation, Prediction, Request, RequestGroup, Result
+from gradcam.message import Explanation, Prediction, Request, RequestGroup, Result, ServedModel
 from gradcam.options import PARSERS, Options
 from gradcam.protocols import dispatch
-from gradcam.protocols.kserve_v2 import ServedModel
 from tests.support import hostile
 from tests.support.settings import settings as model_settings
 
-MODEL = ServedModel("hats", "2.0")
+MODEL = ServedModel("hats", "2.0", "0123456789ab")
 IMAGE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 BASE64 = base64.b64encode(IMAGE).decode()
 MAX_INSTANCES = 4
@@ -117,10 +116,10 @@ def answer(request: Request | RequestError) -> Result | RequestError:
         return InvalidOption("explain must be at least 1")
     hat = Prediction(515, "cowboy hat", 0.6)
     drawn = None if request.encoding is None else b"drawn"
-    explanations = [Explanation(hat, np.ones((1, 1), np.float32), (1, 2), drawn)] * min(
+    explanations = [Explanation(hat, np.ones((1, 1), np.float32), 0.5, (1, 2), drawn)] * min(
         request.options.explained_classes, 3
     )
-    return Result(request, [hat], explanations, "gradcam", ("layer4",), 3, 4, Region(0, 0, 3, 4))
+    return Result(request, [hat], explanations, "gradcam", ("layer4",), 3, 4, Region(0, 0, 3, 4), MODEL)
 
 
 def check_error(document: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from gradcam.errors import InvalidOption, InvalidRequest, RequestError, TooLarge, UndecodableImage, UnknownName
 from gradcam.images.geometry import Region
-from gradcam.message import Explanation, Prediction, Reply, Request, Result
+from gradcam.message import Explanation, Prediction, Reply, Request, Result, ServedModel
 from gradcam.options import Encoding, Options
 from gradcam.protocols import single_image
 
@@ -110,8 +110,8 @@ def test_the_encoding_of_the_overlay() -> None:
 
 HAT = Prediction(515, "cowboy hat", 0.61572345)
 JAY = Prediction(17, 'Eichelhäher "jay"', 1.25e-9)
-NOTHING = Explanation(JAY, np.zeros((1, 2), np.float32), None, None)
-SOMETHING = Explanation(HAT, np.array([[0, 1], [1 / 3, 0.1]], np.float32), (412, 130), None)
+NOTHING = Explanation(JAY, np.zeros((1, 2), np.float32), 0.0, None, None)
+SOMETHING = Explanation(HAT, np.array([[0, 1], [1 / 3, 0.1]], np.float32), 3.14159265, (412, 130), None)
 
 
 def result(*explanations: Explanation, accept: Encoding | None = None, **options: Any) -> Result:
@@ -124,6 +124,7 @@ def result(*explanations: Explanation, accept: Encoding | None = None, **options
         width=1024,
         height=768,
         region=Region(174, 48, 847, 720),
+        model=ServedModel("hats", "2.0", "0123456789ab"),
     )
 
 
@@ -131,22 +132,27 @@ HEAD = (
     '{"predictions":[{"index":515,"label":"cowboy hat","probability":0.615723},'
     '{"index":17,"label":"Eichelh\\u00e4her \\"jay\\"","probability":1.25e-09}],"explanations":['
 )
-TAIL = '],"method":"gradcam","layer":"layer4.1.conv2","image":{"width":1024,"height":768,"region":[174,48,847,720]}}'
+TAIL = (
+    '],"method":"gradcam","layer":"layer4.1.conv2","image":{"width":1024,"height":768,"region":[174,48,847,720]},'
+    '"model":{"name":"hats","version":"2.0","weights":"0123456789ab"}}'
+)
 
 
 def test_json_to_the_character() -> None:
     expected = (
         '{"index":515,"label":"cowboy hat","probability":0.615723,"evidence":true,'
-        '"heatmap":[[0.0,1.0],[0.333333,0.1]],"peak":[412,130]},'
+        '"heatmap":[[0.0,1.0],[0.333333,0.1]],"peak":[412,130],"strength":3.14159},'
         '{"index":17,"label":"Eichelh\\u00e4her \\"jay\\"","probability":1.25e-09,"evidence":false,'
-        '"heatmap":[[0.0,0.0]],"peak":null}'
+        '"heatmap":[[0.0,0.0]],"peak":null,"strength":0.0}'
     )
     reply = reply_to(result(SOMETHING, NOTHING))
     assert reply == Reply(200, "OK", "application/json", HEAD + expected + TAIL)
 
 
 def test_json_without_heatmap() -> None:
-    expected = '{"index":515,"label":"cowboy hat","probability":0.615723,"evidence":true,"peak":[412,130]}'
+    expected = (
+        '{"index":515,"label":"cowboy hat","probability":0.615723,"evidence":true,"peak":[412,130],"strength":3.14159}'
+    )
     assert reply_to(result(SOMETHING, heatmap="none")).body == HEAD + expected + TAIL
 
 

@@ -106,7 +106,9 @@ def test_gradients_equal_the_tutorials_two_hooks(layer: str) -> None:
     expected = oracles.tutorial(model, layer, images, classes)
     observed = explain(split(model, layer, SIZE), images, [0, 1], classes)
     assert_same(observed.gradients, expected.gradients, "gradients")
-    assert_same(cam.normalize(cam.gradcam(observed.activations, observed.gradients)), expected.heatmaps, "heatmaps")
+    assert_same(
+        cam.normalize(cam.gradcam(observed.activations, observed.gradients)).heatmaps, expected.heatmaps, "heatmaps"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gradcam.message import ServedModel
 from gradcam.protocols import kserve_v1, kserve_v2
 from gradcam.protocols import single_image as plain
 from tests.support.answers import DOCUMENT, document
@@ -27,7 +28,7 @@ def read_by_handler(protocol: str, request: TestRequest) -> Any:
         return plain.read(parsed, {}, "").requests[0]
     if protocol == "v1":
         return kserve_v1.read(parsed, {}, 1, explain=False).requests[0]
-    return kserve_v2.read(parsed, {}, kserve_v2.ServedModel("m", "1"), 1).requests[0]
+    return kserve_v2.read(parsed, {}, ServedModel("m", "1", "0123456789ab"), 1).requests[0]
 
 
 @pytest.mark.parametrize("protocol", ["raw", "json", "v1", "v2"])
