@@ -30,7 +30,7 @@ from gradcam.protocols import dispatch
 from gradcam.settings import Settings
 
 # Packages that a map or an overlay depends on.
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "torchcodec", "opencv-python-headless", "torchserve")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "torchcodec", "opencv-python-headless", "openvino", "torchserve")
 
 logger = logging.getLogger(__name__)
 

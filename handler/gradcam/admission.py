@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradcam.batch import SMOOTHING, UNCHANGED, AdmittedRequest
 from gradcam.errors import InvalidOption, TooLarge, TooMany, UnknownName, truncated_repr, unknown_message
-from gradcam.explain.cam import METHODS
+from gradcam.explain.cam import CONTRASTING_METHODS, METHODS
 from gradcam.explain.overlay import COLORMAPS
 from gradcam.message import Request
 from gradcam.network.labels import Labels
@@ -31,6 +31,7 @@ class Admission:
             TooMany: more classes or forward passes than the settings allow.
             UnknownName: the model has no such class or method.
         """
+        request = self._with_default_number(request)
         options = request.options
         if request.accept and options.explained_classes == 0:
             raise InvalidOption("explain must be at least 1 if 'Accept' requests an image, got 0; request JSON instead")
@@ -39,12 +40,15 @@ class Admission:
             raise UnknownName(unknown_message("method", options.method, METHODS), code="unknown_method")
         if options.colormap not in COLORMAPS:
             raise InvalidOption(unknown_message("colormap", options.colormap, COLORMAPS))
+        method = options.method or self.settings.method
+        targets = None if options.targets is None else tuple(map(self.labels.index, options.targets))
         admitted = AdmittedRequest(
             request=request,
-            targets=None if options.targets is None else tuple(map(self.labels.index, options.targets)),
-            method=options.method or self.settings.method,
+            targets=targets,
+            method=method,
             layers=tuple(dict.fromkeys(options.layer or (self.settings.layer,))),
             augmentations=SMOOTHING if options.smooth and options.explained_classes else UNCHANGED,
+            versus=None if options.versus is None else self._versus(options.versus, targets, method),
         )
         self._check_passes(admitted)
         return admitted
@@ -65,12 +69,39 @@ class Admission:
                 "overlay_too_large",
             )
 
+    def _with_default_number(self, request: Request) -> Request:
+        """Return the request with the model's number of explained classes, if it states neither number nor classes."""
+        if request.options.explain is not None or request.options.targets is not None:
+            return request
+        return replace(request, options=replace(request.options, explain=self.settings.explain))
+
+    def _versus(self, versus: int | str, targets: tuple[int, ...] | None, method: str) -> int:
+        """Return the index of the class that the explained classes are contrasted with."""
+        if method not in CONTRASTING_METHODS:
+            reason = (
+                "finercam already contrasts the class with similar ones"
+                if method == "finercam"
+                else f"{method} has no score to differentiate"
+            )
+            raise InvalidOption(
+                f"versus needs the gradient of a difference of two scores, got method {method!r}; {reason}; "
+                f"valid methods: {', '.join(CONTRASTING_METHODS)}"
+            )
+        index = self.labels.index(versus)
+        if targets is not None and index in targets:
+            raise InvalidOption(
+                f"versus must differ from each explained class, got {index} ({self.labels.names[index]!r}) as both"
+            )
+        return index
+
     def _check_counts(self, options: Options, images_in_request: int) -> None:
         classes, max_targets = self.settings.num_classes, self.settings.max_targets
         if options.topk is not None and options.topk > classes:
             raise InvalidOption(f"topk must be between 1 and {classes}, got {truncated_repr(options.topk)}")
-        if options.explain > classes:
-            raise InvalidOption(f"explain must be between 0 and {classes}, got {truncated_repr(options.explain)}")
+        # The class of `versus` is not explained.
+        most = classes if options.versus is None else classes - 1
+        if (options.explain or 0) > most:
+            raise InvalidOption(f"explain must be between 0 and {most}, got {truncated_repr(options.explain)}")
         if (explained := options.explained_classes * images_in_request) > max_targets:
             raise TooMany(
                 f"Explained classes of one request must be at most {max_targets}, summed over its images, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -47,6 +47,8 @@ class AdmittedRequest:
     method: str
     layers: tuple[str, ...]
     augmentations: tuple[Augmentation, ...]
+    versus: int | None = field(default=None, kw_only=True)
+    """Index of the class that each explained class is contrasted with; None: none."""
 
     @property
     def passes(self) -> int:
@@ -69,7 +71,13 @@ class Item(AdmittedRequest):
     def of(cls, admitted: AdmittedRequest, prepared: PreparedInput) -> Item:
         """Combine an admitted request with its decoded image."""
         return cls(
-            admitted.request, admitted.targets, admitted.method, admitted.layers, admitted.augmentations, prepared
+            admitted.request,
+            admitted.targets,
+            admitted.method,
+            admitted.layers,
+            admitted.augmentations,
+            prepared,
+            versus=admitted.versus,
         )
 
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 MAX_COMPARED_CHARACTERS = 200
 MAX_REPR_CHARACTERS = 60
+MAX_SUGGESTIONS, MAX_PREFERRED = 3, 5
 # Unlike `repr`, this stops at some depth: JSON may be nested as deep as Python's stack.
 SHORT_REPR = reprlib.Repr()
 SHORT_REPR.maxstring = SHORT_REPR.maxother = SHORT_REPR.maxlong = MAX_REPR_CHARACTERS
@@ -129,10 +130,18 @@ def unknown_message(kind: str, name: str, valid: Collection[str]) -> str:
     return f"Unknown {kind} {truncated_repr(name)}{near or ';'} {'V' if near else 'v'}alid {kind}s: {', '.join(valid)}"
 
 
-def suggestions(name: str, valid: Iterable[str]) -> str:
-    """Return `"; did you mean 'x' or 'y'?"` for the valid names most similar to `name`, or an empty string."""
+def suggestions(name: str, valid: Iterable[str], preferred: Sequence[str] = ()) -> str:
+    """Return `"; did you mean 'x' or 'y'?"`, or an empty string if no name is similar.
+
+    Args:
+        name: the unknown name.
+        valid: names, the most similar of which are suggested.
+        preferred: names that are suggested before those, up to `MAX_PREFERRED`.
+    """
     if len(name) > MAX_COMPARED_CHARACTERS:
         return ""  # comparing a megabyte with a thousand labels would take minutes
     by_folded = {candidate.casefold(): candidate for candidate in valid}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(by_folded[folded]) for folded in near)}?" if near else ""
+    similar = difflib.get_close_matches(name.casefold(), by_folded, n=MAX_SUGGESTIONS, cutoff=0.5)
+    near = list(dict.fromkeys([*preferred[:MAX_PREFERRED], *(by_folded[folded] for folded in similar)]))
+    shown = near[: max(MAX_SUGGESTIONS, len(preferred[:MAX_PREFERRED]))]
+    return f"; did you mean {' or '.join(map(repr, shown))}?" if shown else ""

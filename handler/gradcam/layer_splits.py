@@ -69,4 +69,6 @@ class LayerSplits:
         except SplitError as error:
             self.unsplittable_layers[layer] = str(error)
             raise UnknownName(str(error), code="unknown_layer") from error
-        self.by_layer[layer] = replace(parts, trunk=engines.in_precision(parts.trunk, self.settings.precision))
+        precision = self.settings.precision
+        trunk = engines.in_precision(parts.trunk, precision)
+        self.by_layer[layer] = replace(parts, trunk=trunk, precision=precision)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcam.errors import RequestError
+from gradcam.explain.boxes import Box
 from gradcam.images.geometry import Region
 from gradcam.options import Encoding, Options
 
@@ -54,6 +55,10 @@ class Explanation:
     """x and y of the map's maximum, in pixels of the image as sent; None for a map that is all 0."""
     overlay: bytes | None
     """The encoded overlay, if requested."""
+    versus: Prediction | None = None
+    """The class that it is contrasted with, if requested."""
+    boxes: list[Box] | None = None
+    """Where the map reaches the requested share of its maximum, the largest first; None: not requested."""
 
     @property
     def evidence(self) -> bool:

@@ -12,6 +12,10 @@ from typing import Any, Literal, cast
 from gradcam.errors import InvalidOption, truncated_repr, unknown_message
 
 Encoding = Literal["png", "jpeg"]
+Style = Literal["blend", "heatmap", "gray", "outline"]
+
+# Share of the map's maximum at which the style `outline` draws its contour, unless the option `boxes` states one.
+CONTOUR_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,36 @@ class Options:
     """Number of classes to predict; None: the model's default."""
     targets: tuple[int | str, ...] | None = None
     """Classes to explain, by index or label; None: the `explain` most probable ones."""
-    explain: int = 1
+    explain: int | None = None
+    """Number of the most probable classes to explain; None: the model's setting, which admission fills in."""
     method: str | None = None
     """None: the model's."""
     layer: tuple[str, ...] | None = None
     """One layer, or several whose maps are fused; None: the model's."""
+    versus: int | str | None = None
+    """The class whose score is subtracted from the score of each explained class; None: none."""
     smooth: bool = False
     """Whether to average over flipped and scaled versions of the image."""
     heatmap: Literal["grid", "none"] = "grid"
+    boxes: float | None = None
+    """Share of the map's maximum, in (0, 1], that the map reaches inside the boxes; None: no boxes."""
     overlay: Literal["png", "jpeg", "none"] = "none"
+    style: Style = "blend"
     colormap: str = "jet"
     alpha: float = 0.4
     """Share of the color in the overlay, in [0, 1]."""
+    caption: bool = False
+    """Whether a strip of text and legend is added below the overlay."""
 
     @property
     def explained_classes(self) -> int:
         """Number of classes to explain."""
-        return self.explain if self.targets is None else len(self.targets)
+        return (1 if self.explain is None else self.explain) if self.targets is None else len(self.targets)
+
+    @property
+    def contour_share(self) -> float:
+        """Share of the map's maximum at which `outline` draws its contour."""
+        return CONTOUR_SHARE if self.boxes is None else self.boxes
 
 
 def read(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Options:
@@ -129,6 +146,7 @@ def _targets(name: str, value: Any) -> tuple[int | str, ...]:
 
 
 def _target(name: str, entry: Any) -> int | str:
+    """Parse one class."""
     index = as_integer(entry)
     if isinstance(index, int) and not isinstance(index, bool):
         return index
@@ -169,6 +187,13 @@ def _alpha(name: str, value: Any) -> float:
     return number
 
 
+def _boxes(name: str, value: Any) -> float:
+    share = _alpha(name, value)
+    if share == 0:
+        raise InvalidOption(f"{name} must be greater than 0 and at most 1, got {truncated_repr(value)}")
+    return share
+
+
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def parse_choice(name: str, value: Any) -> str:
         if value not in choices:
@@ -184,11 +209,15 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "explain": _explain,
     "method": _name,
     "layer": _layers,
+    "versus": _target,
     "smooth": _flag,
     "heatmap": _choice("grid", "none"),
+    "boxes": _boxes,
     "overlay": _choice("png", "jpeg", "none"),
+    "style": _choice("blend", "heatmap", "gray", "outline"),
     "colormap": _name,
     "alpha": _alpha,
+    "caption": _flag,
 }
 
 # Both options state which classes are explained.

@@ -116,6 +116,7 @@ class Pipeline:
             "layers": [name for name, _ in self.network.named_modules() if name],
             "cut": parts.method,
             "engine": parts.engine,
+            "effective_precision": parts.precision,
             "decoder": "pillow" if self.decoder is None else "nvjpeg",
             "labels": list(self.labels.names),
             "device": str(self.device),
@@ -232,7 +233,9 @@ class Pipeline:
         for completed, rows in explanation_order(forward.passes, items):
             counts = [len(targets[row]) for row in rows]
             pairs = [
-                Pair(completed.rows.index(row), target, items[row].method) for row in rows for target in targets[row]
+                Pair(completed.rows.index(row), target, items[row].method, items[row].versus)
+                for row in rows
+                for target in targets[row]
             ]
             maps, unfinished = self.explainer.maps(completed.forward, pairs, forward.batch.deadline)
             owners = [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
@@ -276,4 +279,9 @@ def _decoding_cost(request: Request | RequestError) -> tuple[int, int]:
 
 
 def _targets(item: Item, logits: Tensor) -> list[int]:
-    return most_probable(logits, item.request.options.explain) if item.targets is None else list(item.targets)
+    """Return the classes to explain: the named ones, or the most probable ones other than that of `versus`."""
+    if item.targets is not None:
+        return list(item.targets)
+    count = item.request.options.explained_classes
+    ranked = most_probable(logits, count if item.versus is None else count + 1)
+    return [index for index in ranked if index != item.versus][:count]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,26 @@ from torch import Tensor
 
 from gradcam.batch import Item
 from gradcam.errors import NumericalOverflow
-from gradcam.explain import overlay
+from gradcam.explain import boxes, caption, overlay, provenance
 from gradcam.explain.cam import Maps
+from gradcam.explain.provenance import Provenance
 from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Result, ServedModel
 from gradcam.network.labels import Labels
+from gradcam.options import Encoding
 from gradcam.settings import Settings
 
 DEFAULT_TOPK = 5
+
+
+@dataclass(frozen=True)
+class ExplainedMap:
+    """A class and its map."""
+
+    index: int
+    heatmap: NDArray[np.float32]
+    """(h, w) in [0, 1]."""
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class ResultBuilder:
             request=item.request,
             predictions=[self._prediction(index, probabilities) for index in most_probable(logits, topk)],
             explanations=[
-                self._explanation(item, self._prediction(index, probabilities), heatmap, strength, first=number == 0)
+                self._explanation(item, ExplainedMap(index, heatmap, strength), probabilities, first=number == 0)
                 for number, (index, heatmap, strength) in enumerate(
                     zip(targets, maps.heatmaps.numpy(), maps.strengths.tolist(), strict=True)
                 )
@@ -69,18 +82,42 @@ class ResultBuilder:
     def _prediction(self, index: int, probabilities: Tensor) -> Prediction:
         return Prediction(index, self.labels.names[index], float(probabilities[index]))
 
-    def _explanation(
-        self, item: Item, prediction: Prediction, heatmap: NDArray[np.float32], strength: float, *, first: bool
-    ) -> Explanation:
-        region = item.prepared.geometry.region
+    def _explanation(self, item: Item, explained: ExplainedMap, probabilities: Tensor, *, first: bool) -> Explanation:
+        region, share = item.prepared.geometry.region, item.request.options.boxes
+        explanation = Explanation(
+            prediction=self._prediction(explained.index, probabilities),
+            heatmap=explained.heatmap,
+            strength=explained.strength,
+            peak=_peak(explained.heatmap, region),
+            overlay=None,
+            versus=None if item.versus is None else self._prediction(item.versus, probabilities),
+            boxes=None if share is None else boxes.find(explained.heatmap, region, share),
+        )
         # A reply that is an overlay has only the first.
-        draws = first or item.request.accept is None
-        encoded = None
-        if draws and item.prepared.image is not None and item.request.encoding is not None:
-            options, pixels = item.request.options, np.asarray(item.prepared.image)  # (H, W, 3)
-            drawn = overlay.draw(heatmap, pixels, region, options.colormap, options.alpha)
-            encoded = overlay.encode(drawn, item.request.encoding)
-        return Explanation(prediction, heatmap, strength, _peak(heatmap, region), encoded)
+        if item.prepared.image is None or item.request.encoding is None or not (first or item.request.accept is None):
+            return explanation
+        return replace(explanation, overlay=self._overlay(item, explanation, item.request.encoding))
+
+    def _overlay(self, item: Item, explanation: Explanation, encoding: Encoding) -> bytes:
+        options, pixels = item.request.options, np.asarray(item.prepared.image)  # (H, W, 3)
+        prediction, versus = explanation.prediction, explanation.versus
+        origin = Provenance(
+            model=self.served.name,
+            version=self.served.version,
+            weights=self.served.weights,
+            index=prediction.index,
+            label=prediction.label,
+            probability=prediction.probability,
+            method=item.method,
+            layers=item.layers,
+            strength=explanation.strength,
+            time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            versus="" if versus is None else f"{versus.label} (class {versus.index})",
+        )
+        drawn = overlay.render(explanation.heatmap, pixels, item.prepared.geometry.region, options)
+        if options.caption:
+            drawn = caption.add(drawn, origin, options)
+        return provenance.embed(overlay.encode(drawn, encoding), encoding, origin)
 
 
 def most_probable(logits: Tensor, count: int) -> list[int]:

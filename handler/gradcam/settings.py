@@ -56,6 +56,8 @@ class Settings:
     """`exact` equals Pillow in every pixel; `fast` resizes with torch and reads large JPEGs at a reduced scale."""
     method: str = "gradcam"
     """Method of requests that name none."""
+    explain: int = 1
+    """Number of classes explained for requests that name neither classes nor a number; 0: none."""
     engine: Engine = "auto"
     """Engine of the network up to the target layer; `auto` prefers OpenVINO if it is installed."""
     precision: Precision = "float32"
@@ -109,7 +111,10 @@ class Settings:
             numbers = value if isinstance(value, tuple) else (value,)
             if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be finite, got {value!r}")
-            if field.name != "mean" and any(isinstance(number, int | float) and number <= 0 for number in numbers):
+            if field.name == "explain" and not 0 <= value <= self.num_classes:
+                raise SettingsError(f"gradcam: 'explain' must be between 0 and {self.num_classes}, got {value!r}")
+            may_be_zero = field.name in ("mean", "explain")
+            if not may_be_zero and any(isinstance(number, int | float) and number <= 0 for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be greater than 0, got {value!r}")
         if self.transform == "crop" and self.resize_size < max(self.input_size):
             raise SettingsError(

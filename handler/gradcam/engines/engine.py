@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -25,6 +25,15 @@ logger = logging.getLogger(__name__)
 
 # Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk.
 MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """A trunk on an engine."""
+
+    trunk: Trunk
+    precision: str
+    """The precision that it runs in; an engine may choose another one than it is told."""
 
 
 class EngineError(RuntimeError):
@@ -51,7 +60,8 @@ def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tenso
             return _accelerate_and_verify(parts, candidate, precision, images)
         except EngineError as error:
             logger.info("engine %r is not used: %s", candidate, error)
-    return replace(parts, trunk=in_precision(parts.trunk, precision))  # the trunk as it was split always works
+    # The trunk as it was split always works.
+    return replace(parts, trunk=in_precision(parts.trunk, precision), precision=precision)
 
 
 def _accelerate_and_verify(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
@@ -61,7 +71,8 @@ def _accelerate_and_verify(parts: Split, engine: Engine, precision: Precision, i
         EngineError: they differ, or the engine cannot run the trunk.
     """
     try:
-        accelerated = replace(parts, trunk=ENGINES[engine](parts.trunk, precision, images), engine=engine)
+        fast = ENGINES[engine](parts.trunk, precision, images)
+        accelerated = replace(parts, trunk=fast.trunk, engine=engine, precision=fast.precision)
         with torch.inference_mode():
             expected, ours = parts.features(images), accelerated.features(images).float()
     except EngineError:
@@ -98,31 +109,31 @@ def _maps(parts: Split, features: CutActivations) -> Tensor:
 # ----------------------------------------------------------------------------- engines
 
 
-def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
     """Fuse convolutions with the operations after them in oneDNN, in float32 on a CPU; otherwise change nothing."""
     if isinstance(trunk, fx.GraphModule) and images.device.type == "cpu" and precision == "float32":
-        return onednn.pack(trunk, images)
-    return in_precision(trunk, precision)
+        return Accelerated(onednn.pack(trunk, images), precision)
+    return Accelerated(in_precision(trunk, precision), precision)
 
 
-def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
     """Compile with torch.compile for batches of any size.
 
     Compilation takes a minute or more, and needs a C++ compiler on a CPU. On a GPU, the second batch of each size
     records a CUDA graph; later batches of that size avoid the cost of launching kernels one by one.
     """
     if images.device.type == "cpu":
-        return torch.compile(in_precision(trunk, precision), dynamic=True)
+        return Accelerated(torch.compile(in_precision(trunk, precision), dynamic=True), precision)
     recorded = torch.compile(in_precision(trunk, precision), dynamic=True, mode="reduce-overhead")
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         # Cloned, because a CUDA graph writes to the same memory each time.
         return tuple(output.clone() for output in recorded(images))
 
-    return run
+    return Accelerated(run, precision)
 
 
-def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
     """Convert to OpenVINO, with as many threads as torch uses."""
     if importlib.util.find_spec("openvino") is None:
         raise EngineError("Engine 'openvino' needs the package openvino: pip install openvino")
@@ -146,7 +157,9 @@ def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
         results = compiled(images.numpy(), share_inputs=True)
         return tuple(torch.from_numpy(results[index]) for index in range(len(results)))
 
-    return run
+    # OpenVINO replaces a precision that the processor lacks.
+    effective = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return Accelerated(run, {hint: name for name, hint in hints.items()}.get(effective, effective))
 
 
 def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
@@ -161,7 +174,7 @@ def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
     return run
 
 
-ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Trunk]] = {
+ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Accelerated]] = {
     "eager": _eager,
     "compile": _compiled,
     "openvino": _openvino,

@@ -203,6 +203,8 @@ GRADIENT_METHODS: dict[str, GradientMethod] = {
     "counterfactual": GradientMethod(counterfactual),
 }
 
+# Methods of a class's own logit, whose score may become the difference of two logits.
+CONTRASTING_METHODS = tuple(name for name, method in GRADIENT_METHODS.items() if method.score is class_score)
 METHODS = (*GRADIENT_METHODS, "ablationcam", "scorecam")
 
 

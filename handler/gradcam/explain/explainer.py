@@ -32,6 +32,8 @@ class Pair:
     row: int
     target: int
     method: str
+    versus: int | None = None
+    """A class whose score is subtracted from the target's; methods in `cam.CONTRASTING_METHODS` only."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,15 @@ def _by_gradients(forward: ForwardPass, pairs: Sequence[Pair]) -> Tensor:
         name: torch.tensor([i for i, pair in enumerate(pairs) if pair.method == name], device=device)
         for name in dict.fromkeys(pair.method for pair in pairs)
     }
+    others = torch.tensor([pair.versus or 0 for pair in pairs], device=device)  # (N,)
+    contrasts = torch.tensor([pair.versus is not None for pair in pairs], device=device)  # (N,)
 
     def score(logits: Tensor) -> Tensor:
-        return torch.cat([GRADIENT_METHODS[name].score(logits[at], classes[at]) for name, at in groups.items()])
+        own = torch.cat([GRADIENT_METHODS[name].score(logits[at], classes[at]) for name, at in groups.items()])
+        order = torch.cat(list(groups.values()))
+        if not contrasts.any():
+            return own
+        return own - torch.where(contrasts, cam.class_score(logits, others), 0)[order]
 
     gradients = forward.split.gradients(features, score)  # (N, C, h, w)
     activations = forward.split.activations(features)  # (N, C, h, w)

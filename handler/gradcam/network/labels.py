@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcam.errors import UnknownName, suggestions, truncated_repr
+from gradcam.errors import MAX_COMPARED_CHARACTERS, UnknownName, suggestions, truncated_repr
 from gradcam.network.architecture import NetworkError
 
 
@@ -61,9 +62,17 @@ class Labels:
                 code="ambiguous_class",
             )
         if not indices:
-            near = suggestions(target, self.names)
+            near = suggestions(target, self.names, self._containing(target))
             raise UnknownName(f"Unknown label {truncated_repr(target)}{near}", code="unknown_class")
         return indices[0]
+
+    def _containing(self, text: str) -> list[str]:
+        """Return labels that contain a text: as whole words first, then as the start of a word, then anywhere."""
+        if len(text) > MAX_COMPARED_CHARACTERS:
+            return []
+        places = [rf"\b{re.escape(text)}\b", rf"\b{re.escape(text)}", re.escape(text)]
+        found = [name for place in places for name in self.names if re.search(place, name, re.IGNORECASE)]
+        return list(dict.fromkeys(found))
 
     def _indices_by_folded(self) -> defaultdict[str, list[int]]:
         indices = defaultdict(list)

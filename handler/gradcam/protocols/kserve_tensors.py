@@ -83,6 +83,27 @@ def _heatmap(results: Results, first: Result) -> Tensor | None:
     return _of_explanations("FP32", cells, 0.0, height, width)(results, first)
 
 
+def _versus(results: Results, first: Result) -> Tensor | None:
+    if first.request.options.versus is None:
+        return None
+
+    def index(explanation: Explanation, _: Request) -> list[int]:
+        return [-1 if explanation.versus is None else explanation.versus.index]
+
+    return _of_explanations("INT64", index, -1)(results, first)
+
+
+def _boxes(results: Results, first: Result) -> Tensor | None:
+    """Return JSON text for each explanation, because their numbers of boxes differ."""
+    if first.request.options.boxes is None:
+        return None
+
+    def document(explanation: Explanation, _: Request) -> list[str]:
+        return [single_image.to_json(single_image.boxes(explanation.boxes or []))]
+
+    return _of_explanations("BYTES", document, "")(results, first)
+
+
 def _overlay(results: Results, first: Result) -> Tensor | None:
     if first.request.encoding is None:
         return None
@@ -123,6 +144,8 @@ OUTPUTS: dict[str, Builder] = {
     "evidence": _of_explanations("BOOL", lambda entry, _: [entry.evidence], False),
     "peak": _of_explanations("INT64", lambda entry, _: list(entry.peak or (-1, -1)), -1, 2),
     "strength": _of_explanations("FP32", lambda entry, _: [single_image.rounded(entry.strength)], 0.0),
+    "versus": _versus,
+    "boxes": _boxes,
     "heatmap": _heatmap,
     "overlay": _overlay,
     "region": _region,

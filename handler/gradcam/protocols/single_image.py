@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcam import options
 from gradcam.errors import InvalidRequest, RequestError, truncated_repr
+from gradcam.explain.boxes import Box
 from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Encoding
 
@@ -153,6 +154,10 @@ def _explanation(explanation: Explanation, request: Request) -> dict[str, Any]:
         members["heatmap"] = heatmap(explanation)
     members["peak"] = explanation.peak
     members["strength"] = rounded(explanation.strength)
+    if explanation.versus is not None:
+        members["versus"] = _prediction(explanation.versus)
+    if explanation.boxes is not None:
+        members["boxes"] = boxes(explanation.boxes)
     if explanation.overlay is not None:
         members["overlay"] = data_url(explanation.overlay, request)
     return members
@@ -169,11 +174,16 @@ def heatmap(explanation: Explanation) -> list[list[float]]:
     return rows
 
 
+def boxes(found: Sequence[Box]) -> list[dict[str, Any]]:
+    """Return boxes with their area in pixels and the mean of the map."""
+    return [{"box": box.rectangle, "area": box.area, "mean": rounded(box.mean)} for box in found]
+
+
 def data_url(overlay: bytes, request: Request) -> str:
     """Return the overlay as a `data:` URL."""
     return f"data:image/{request.encoding};base64,{base64.b64encode(overlay).decode('ascii')}"
 
 
-def to_json(document: Mapping[str, Any]) -> str:
+def to_json(document: Mapping[str, Any] | list[Any]) -> str:
     """Return JSON without white space, in ASCII."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False)

@@ -54,6 +54,8 @@ class Split:
     """Measured memory for replaying one (image, class) pair with gradients."""
     engine: str = "eager"
     """The engine that runs the trunk."""
+    precision: str = "float32"
+    """The precision that the engine runs the trunk in, which may differ from the model's setting."""
 
     def features(self, images: Tensor) -> CutActivations:
         """Run the trunk on images (B, 3, H, W)."""
