@@ -24,7 +24,7 @@ The path of a request, and the module of each step:
     network/        architecture, weights, labels, target layer
     split/          network to trunk and head, with verification
     engines/        what runs the trunk
-    explain/        formulas of the methods, maps of (image, class) pairs, overlay
+    explain/        formulas of the methods, maps of (image, class) pairs, boxes, overlay
 
 Imports point down: adapter, pipeline, its helpers, packages, errors. tests/gradcam/test_imports.py checks the rules.
 """

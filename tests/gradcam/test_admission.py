@@ -31,7 +31,7 @@ from tests.support.pipelines import (
 
 def test_defaults_of_the_model_are_filled_in() -> None:
     admitted = Admission(SETTINGS, LABELS).admit(ask(IMAGES[0]))
-    assert admitted == AdmittedRequest(ask(IMAGES[0]), None, "gradcam", (LAYER,), UNCHANGED)
+    assert admitted == AdmittedRequest(ask(IMAGES[0], explain=1), None, "gradcam", (LAYER,), UNCHANGED)
     chosen = ask(IMAGES[0], targets=("dog", 9), method="layercam", layer=("layer3", LAYER, "layer3"), smooth=True)
     assert Admission(SETTINGS, LABELS).admit(chosen) == AdmittedRequest(
         chosen, (2, 9), "layercam", ("layer3", LAYER), SMOOTHING
@@ -117,3 +117,37 @@ def test_overlay_pixels_of_a_request_group_are_limited(pipeline: Pipeline) -> No
     # A reply that is an overlay has only the first.
     assert result(limited, ask(IMAGES[2], "png", explain=3)).explanations[0].overlay
     assert result(limited, ask(IMAGES[2], explain=3))
+
+
+# ----------------------------------------------------------------------------- contrast
+
+
+def rejected_contrast(**options: Any) -> str:
+    with pytest.raises(InvalidOption) as failure:
+        Admission(SETTINGS, LABELS).admit(ask(IMAGES[0], versus="dog", **options))
+    return str(failure.value)
+
+
+def test_contrasted_class_is_found_by_label() -> None:
+    assert Admission(SETTINGS, LABELS).admit(ask(IMAGES[0], versus="DOG", targets=(1,))).versus == 2
+    with pytest.raises(UnknownName, match="Unknown label 'doge'; did you mean 'dog'"):
+        Admission(SETTINGS, LABELS).admit(ask(IMAGES[0], versus="doge"))
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("finercam", "finercam already contrasts the class with similar ones"),
+        ("ablationcam", "ablationcam has no score to differentiate"),
+        ("scorecam", "scorecam has no score to differentiate"),
+    ],
+)
+def test_methods_without_contrast_are_rejected_with_the_reason(method: str, reason: str) -> None:
+    message = rejected_contrast(method=method)
+    assert f"got method {method!r}; {reason}; valid methods: gradcam, " in message
+    assert method not in message.partition("valid methods:")[2]
+
+
+def test_contrasted_class_must_not_be_explained() -> None:
+    assert rejected_contrast(targets=(1, 2)) == "versus must differ from each explained class, got 2 ('dog') as both"
+    assert rejected_contrast(explain=10) == "explain must be between 0 and 9, got 10"

@@ -92,6 +92,52 @@ def test_chosen_classes_are_explained_as_in_the_tutorial(
                 np.testing.assert_allclose(explanation.heatmap, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("versus", [2, "Egyptian cat"])
+def test_contrast_is_grad_cam_of_the_difference_of_two_logits(
+    versus: int | str, pipeline: Pipeline, model: nn.Module
+) -> None:
+    other = LABELS.index(versus)
+    for image in IMAGES:
+        prepared = oracles.model_input(image, input_size=(96, 128))
+        answered = result(pipeline, ask(image, targets=(9, 0, 4), versus=versus))
+        expected = oracles.tutorial(model, LAYER, prepared.expand(3, -1, -1, -1), [9, 0, 4], versus=other)
+        probability = float(expected.logits.softmax(dim=1)[0, other])
+        for explanation, raw in zip(answered.explanations, expected.weighted_sum.relu(), strict=True):
+            np.testing.assert_allclose(
+                explanation.heatmap * explanation.strength, raw, rtol=0, atol=1e-5 * max(1e-3, float(raw.max()))
+            )
+            assert explanation.versus is not None
+            assert (explanation.versus.index, explanation.versus.label) == (other, LABELS.names[other])
+            assert explanation.versus.probability == pytest.approx(probability, rel=1e-4)
+
+
+def test_contrast_of_one_request_leaves_its_neighbors_as_they_are(pipeline: Pipeline) -> None:
+    requests = [
+        ask(IMAGES[0], targets=(3,), method="layercam"),
+        ask(IMAGES[0], targets=(3,), method="layercam", versus=4),
+        ask(IMAGES[1], targets=(3,), method="finercam"),
+        ask(IMAGES[1], targets=(5, 6), method="gradcam", versus=1),
+    ]
+    for together, request in zip(answer(pipeline, *requests), requests, strict=True):
+        assert_same_answer(together, result(pipeline, request))
+    plain, contrasted = heatmaps(answer(pipeline, *requests[:2]))
+    assert np.abs(plain - contrasted).max() > 0.1
+
+
+def test_classes_of_a_ranking_omit_the_contrasted_class(pipeline: Pipeline) -> None:
+    ranked = [p.index for p in result(pipeline, ask(IMAGES[0], topk=10)).predictions]
+    answered = result(pipeline, ask(IMAGES[0], explain=3, versus=ranked[1]))
+    assert [e.prediction.index for e in answered.explanations] == [ranked[0], ranked[2], ranked[3]]
+
+
+def test_default_number_of_explained_classes_is_a_setting(pipeline: Pipeline) -> None:
+    three = with_settings(pipeline, explain=3)
+    assert len(result(three, ask(IMAGES[0])).explanations) == 3
+    assert len(result(three, ask(IMAGES[0], explain=0)).explanations) == 0
+    assert len(result(three, ask(IMAGES[0], targets=(1,))).explanations) == 1
+    assert result(with_settings(pipeline, explain=0), ask(IMAGES[0])).explanations == []
+
+
 def test_maps_equal_pytorch_grad_cam_before_its_normalization(pipeline: Pipeline, model: nn.Module) -> None:
     reference_model = copy.deepcopy(model).requires_grad_(True)
     layer = reference_model.get_submodule(LAYER)
@@ -346,9 +392,10 @@ def test_describe_has_everything_that_a_map_depends_on(pipeline: Pipeline) -> No
     described = pipeline.describe()
     assert list(described) == [
         *SETTINGS.to_mapping(),
-        *("methods", "layers", "cut", "decoder", "labels", "device"),
+        *("methods", "layers", "cut", "effective_precision", "decoder", "labels", "device"),
     ]
     assert {key: described[key] for key in SETTINGS.to_mapping()} == SETTINGS.to_mapping()
     assert described["layers"][0] == "conv1"
     assert (described["cut"], described["engine"], described["decoder"]) == ("fx", "eager", "pillow")
+    assert described["effective_precision"] == "float32"
     assert (described["labels"], described["device"]) == (list(LABELS.names), "cpu")

@@ -109,7 +109,10 @@ def option(name: str) -> Mapping[str, Any]:
 
 
 def test_defaults_of_options_match_the_code() -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(Options)} | {"topk": DEFAULT_TOPK}
+    defaults = {field.name: field.default for field in dataclasses.fields(Options)} | {
+        "topk": DEFAULT_TOPK,
+        "explain": DEFAULTS["explain"],
+    }
     documented = {name: option(name).get("default") for name in options.PARSERS}
     assert documented == defaults
 
@@ -117,7 +120,7 @@ def test_defaults_of_options_match_the_code() -> None:
 def test_choices_of_options_match_the_code() -> None:
     assert option("method")["enum"] == list(cam.METHODS)
     assert option("colormap")["enum"] == list(overlay.COLORMAPS)
-    for name in ("heatmap", "overlay"):
+    for name in ("heatmap", "overlay", "style"):
         with pytest.raises(InvalidOption) as failure:
             options.read({name: "other"})
         assert f"must be one of {', '.join(option(name)['enum'])}; got" in str(failure.value)

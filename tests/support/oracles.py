@@ -55,8 +55,11 @@ def target_layer(network: nn.Module) -> str:
     return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def tutorial(network: nn.Module, layer: str, images: Tensor, classes: list[int]) -> Observed:
-    """Run the whole network forward and backward with two hooks, one image of (B, 3, H, W) at a time."""
+def tutorial(network: nn.Module, layer: str, images: Tensor, classes: list[int], versus: int | None = None) -> Observed:
+    """Run the whole network forward and backward with two hooks, one image of (B, 3, H, W) at a time.
+
+    With `versus`, the differentiated score is the class's logit minus the logit of the class `versus`.
+    """
     network = copy.deepcopy(network).requires_grad_(True)
     module = network.get_submodule(layer)
     captured: dict[str, Tensor] = {}
@@ -74,6 +77,8 @@ def tutorial(network: nn.Module, layer: str, images: Tensor, classes: list[int])
         logits = network(image[None].clone().requires_grad_())  # (1, K); a hook on the first layer needs gradients
         one_hot = torch.zeros_like(logits)
         one_hot[0, index] = 1
+        if versus is not None:
+            one_hot[0, versus] = -1
         network.zero_grad()
         logits.backward(one_hot)
         rows.append(Observed(captured["activations"], captured["gradients"], logits.detach()))

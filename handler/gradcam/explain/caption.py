@@ -43,7 +43,7 @@ def lines(provenance: Provenance, options: Options) -> list[str]:
         f"{'Evidence' if provenance.strength else 'No evidence'} {side} {subject}{versus}",
         f"Method {provenance.method}, layer {', '.join(provenance.layers)}{contour}",
         f"Model {provenance.model} {provenance.version}, weights {provenance.weights}",
-        f"{provenance.time} UTC",
+        f"{provenance.time} (UTC)",
     ]
 
 

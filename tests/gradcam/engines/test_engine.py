@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradcam.engines.engine import ENGINES, EngineError, accelerate
+from gradcam.engines.engine import ENGINES, Accelerated, EngineError, accelerate
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
 from gradcam.network.architecture import build
@@ -201,6 +201,6 @@ def test_different_maps_are_detected_even_if_activations_agree(
 ) -> None:
     random = dataclasses.replace(cam.GRADIENT_METHODS["gradcam"], maps=lambda activations, _: torch.rand(2, 2, 2))
     monkeypatch.setitem(cam.GRADIENT_METHODS, "gradcam", random)
-    monkeypatch.setitem(ENGINES, "openvino", lambda trunk, precision, images: trunk)
+    monkeypatch.setitem(ENGINES, "openvino", lambda trunk, precision, images: Accelerated(trunk, precision))
     with pytest.raises(EngineError, match="computes other maps than the network"):
         accelerate(parts, "openvino", "float32", images[:2])

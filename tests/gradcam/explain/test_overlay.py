@@ -13,6 +13,7 @@ from PIL import Image
 from gradcam.errors import InvalidOption
 from gradcam.explain import overlay
 from gradcam.images.geometry import Region
+from gradcam.options import Options
 
 Pixels = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -102,6 +103,64 @@ def test_image_is_not_modified() -> None:
     rgb.flags.writeable = False  # like Pillow's arrays
     overlay.draw(heatmap(), rgb, full_region(rgb), "jet", 0.4)
     assert np.array_equal(rgb, before)
+
+
+# ----------------------------------------------------------------------------- styles
+
+REGION = Region(10, 5, 50, 35)
+
+
+def levels(values: Map) -> Pixels:
+    """Return the map at the size of `REGION`, in the levels that the tutorial gives to the color map."""
+    return np.asarray(np.uint8(255 * cv2.resize(values, (40, 30))), dtype=np.uint8)
+
+
+def test_style_blend_is_the_default() -> None:
+    rgb, values = noise(40, 60), heatmap()
+    drawn = overlay.render(values, rgb, REGION, Options(colormap="hot", alpha=0.7))
+    assert np.array_equal(drawn, overlay.draw(values, rgb, REGION, "hot", 0.7))
+
+
+def test_style_heatmap_is_the_map_in_color_without_the_image() -> None:
+    expected = np.zeros((40, 60, 3), np.uint8)
+    expected[5:35, 10:50] = cv2.applyColorMap(levels(heatmap()), cv2.COLORMAP_HOT)
+    drawn = overlay.render(heatmap(), noise(40, 60), REGION, Options(style="heatmap", colormap="hot"))
+    assert np.array_equal(drawn, expected)
+
+
+def test_style_gray_is_the_map_in_levels() -> None:
+    expected = np.zeros((40, 60), np.uint8)
+    expected[5:35, 10:50] = levels(heatmap())
+    drawn = overlay.render(heatmap(), noise(40, 60), REGION, Options(style="gray"))
+    assert np.array_equal(drawn, expected)
+    assert np.array_equal(cv2.imdecode(np.frombuffer(overlay.encode(drawn, "png"), np.uint8), -1), expected)
+
+
+@pytest.mark.parametrize("share", [None, 0.9])
+def test_style_outline_is_a_contour_at_the_share(share: float | None) -> None:
+    rgb = np.full((300, 400, 3), 90, np.uint8)
+    x, y = np.meshgrid(np.arange(100), np.arange(75))
+    values = np.exp(-((x - 50) ** 2 + (y - 37) ** 2) / 2 / 15**2).astype(np.float32)
+    region = Region(0, 0, 400, 300)
+    drawn = overlay.render(values, rgb, region, Options(style="outline", boxes=share))
+    resized = cv2.resize(values, (400, 300))
+    white = (drawn == 255).all(axis=2)
+    assert white.any()
+    assert np.abs(resized[white] - (share or 0.5) * resized.max()).max() < 0.06
+    changed = (drawn != 90).any(axis=2)
+    assert set(drawn[changed].ravel().tolist()) == {0, 255}
+    assert changed.mean() < 0.05
+
+
+def test_style_outline_of_a_map_without_evidence_is_the_image() -> None:
+    rgb = noise(20, 30)
+    drawn = overlay.render(np.zeros((7, 7), np.float32), rgb, full_region(rgb), Options(style="outline"))
+    assert np.array_equal(drawn, rgb[:, :, ::-1])
+
+
+def test_colormap_gray_is_the_level_in_each_channel() -> None:
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    assert np.array_equal(overlay.colorize(ramp, "gray"), np.repeat(ramp[:, :, None], 3, axis=2))
 
 
 # ----------------------------------------------------------------------------- encoding

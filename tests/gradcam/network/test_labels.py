@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import re
+
 import pytest
 
 from gradcam.errors import UnknownName
@@ -128,3 +130,17 @@ def test_unknown_label_error_suggests_similar_labels() -> None:
 @pytest.mark.parametrize("target", ["x" * 1_000_000, "\ud800", "\0"], ids=["long", "surrogate", "nul"])
 def test_strange_labels_are_unknown(target: str) -> None:
     assert len(str(unknown(target))) < 1000
+
+
+def test_labels_that_contain_the_word_come_first() -> None:
+    labels = Labels(("crate", "cattle", "muscat", "tiger cat", "cat bear", "Egyptian Cat", "dog"))
+    with pytest.raises(UnknownName) as failure:
+        labels.index("cat")
+    suggested = re.findall(r"'([^']+)'", str(failure.value).partition("; ")[2])
+    assert suggested == ["tiger cat", "cat bear", "Egyptian Cat", "cattle", "muscat"]
+
+
+@pytest.mark.parametrize("label", ["c++", "(", "a" * 1_000_000, "\\b"])
+def test_suggestions_for_any_text(label: str) -> None:
+    with pytest.raises(UnknownName, match="^Unknown label"):
+        Labels(("tabby", "crate")).index(label)

@@ -162,13 +162,31 @@ def test_all_options_as_headers() -> None:
         "gradcam_targets": "281,285",
         "gradcam_method": "gradcam",
         "gradcam_layer": "layer3.1.conv2",
+        "gradcam_versus": "tabby",
         "gradcam_smooth": "true",
         "gradcam_heatmap": "none",
+        "gradcam_boxes": "0.25",
         "gradcam_overlay": "jpeg",
+        "gradcam_style": "gray",
         "gradcam_colormap": "viridis",
         "gradcam_alpha": "0.5",
+        "gradcam_caption": "true",
     }
-    expected = Options(3, (281, 285), 1, "gradcam", ("layer3.1.conv2",), True, "none", "jpeg", "viridis", 0.5)
+    expected = Options(
+        topk=3,
+        targets=(281, 285),
+        method="gradcam",
+        layer=("layer3.1.conv2",),
+        versus="tabby",
+        smooth=True,
+        heatmap="none",
+        boxes=0.25,
+        overlay="jpeg",
+        style="gray",
+        colormap="viridis",
+        alpha=0.5,
+        caption=True,
+    )
     assert parse(IMAGE, **headers).options == expected
 
 
@@ -180,13 +198,28 @@ def test_all_options_as_form_fields() -> None:
             "explain": b"0",
             "method": b" gradcam ",
             "layer": "layer3",
+            "versus": b"281",
             "heatmap": b"grid",
+            "boxes": b"1",
             "overlay": bytearray(b"png"),
+            "style": b"outline",
             "colormap": b"hot",
             "alpha": b"1",
+            "caption": b"0",
         }
     )
-    expected = Options(3, None, 0, "gradcam", ("layer3",), False, "grid", "png", "hot", 1.0)
+    expected = Options(
+        topk=3,
+        explain=0,
+        method="gradcam",
+        layer=("layer3",),
+        versus=281,
+        boxes=1.0,
+        overlay="png",
+        style="outline",
+        colormap="hot",
+        alpha=1.0,
+    )
     assert parse(form) == Request(IMAGE, expected, None)
 
 
@@ -196,7 +229,7 @@ def test_a_field_replaces_a_header() -> None:
 
 def test_a_field_replaces_the_header_that_it_excludes() -> None:
     options = parse(Form({"data": IMAGE, "targets": b"1"}), gradcam_explain="2").options
-    assert (options.targets, options.explain) == ((1,), 1)
+    assert (options.targets, options.explain) == ((1,), None)
 
 
 def test_headers_that_exclude_each_other() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+from gradcam.explain.boxes import Box
 from tests.support.kserve import (
     BASE64,
     CAT,
@@ -64,6 +66,21 @@ def test_v2_overlays_are_data_urls() -> None:
         "data": ["data:image/jpeg;base64,aGF0", "data:image/jpeg;base64,amF5"],
     }
     assert "heatmap" not in named
+
+
+def test_v2_contrast_and_boxes_are_tensors_if_requested() -> None:
+    body = infer(*BASE64[:2], parameters={"versus": 281, "boxes": 0.5, "heatmap": "none"})
+    first, _ = requests(body)
+    answered = hats(first)
+    hat, jay = answered.explanations
+    hat = dataclasses.replace(hat, versus=CAT, boxes=[Box((1, 2, 3, 4), 3, 0.75)])
+    jay = dataclasses.replace(jay, versus=CAT, boxes=[])
+
+    named = outputs(answer(body, dataclasses.replace(answered, explanations=[hat, jay]), UNKNOWN)[1])
+
+    assert named["versus"] == {"datatype": "INT64", "shape": [2, 2], "data": [281, 281, -1, -1]}
+    boxes = '[{"box":[1,2,3,4],"area":3,"mean":0.75}]'
+    assert named["boxes"] == {"datatype": "BYTES", "shape": [2, 2], "data": [boxes, "[]", "", ""]}
 
 
 def test_v2_omits_tensors_of_explanations_without_any() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gradcam.errors import InvalidOption, InvalidRequest, RequestError, TooLarge, UndecodableImage, UnknownName
+from gradcam.explain.boxes import Box
 from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Reply, Request, Result, ServedModel
 from gradcam.options import Encoding, Options
@@ -147,6 +148,13 @@ def test_json_to_the_character() -> None:
     )
     reply = reply_to(result(SOMETHING, NOTHING))
     assert reply == Reply(200, "OK", "application/json", HEAD + expected + TAIL)
+
+
+def test_json_with_contrast_and_boxes() -> None:
+    explained = dataclasses.replace(SOMETHING, versus=JAY, boxes=[Box((1, 2, 31, 42), 900, 0.123456789)])
+    document = json.loads(str(reply_to(result(explained, heatmap="none")).body))
+    assert document["explanations"][0]["versus"] == {"index": 17, "label": 'Eichelhäher "jay"', "probability": 1.25e-9}
+    assert document["explanations"][0]["boxes"] == [{"box": [1, 2, 31, 42], "area": 900, "mean": 0.123457}]
 
 
 def test_json_without_heatmap() -> None:
