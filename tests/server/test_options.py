@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 from typing import Any
 
 import cv2
@@ -20,6 +22,7 @@ from tests.support.served import (
     check_class,
     check_overlay,
     check_predictions,
+    error,
     from_data_url,
     parsed,
     sample,
@@ -297,3 +300,101 @@ def test_alpha_one_returns_the_colormap_only(squash: Model) -> None:
     assert {tuple(color) for color in drawn.reshape(-1, 3).tolist()} <= palette
     resized = cv2.resize(squash.expected(PIXELS, [281]).heatmaps[281], (310, 203))
     assert np.abs(drawn.astype(int) - scale[(255 * resized).astype(np.uint8)]).max() <= 6
+
+
+# ----------------------------------------------------------------------------- contrast, boxes, styles, provenance
+
+
+@pytest.mark.parametrize("protocol", ["header", "form", "json", "v1", "v2"])
+def test_contrast_and_boxes_in_every_protocol(protocol: str, squash: Model) -> None:
+    options = {"targets": "281", "versus": "3", "boxes": "0.5"}
+    image = base64.b64encode(IMAGE).decode()
+    match protocol:
+        case "header":
+            (entry,) = squash.predict(IMAGE, **options)["explanations"]
+        case "form":
+            (entry,) = parsed(squash.post(Call(IMAGE, form=options)))["explanations"]
+        case "json":
+            (entry,) = parsed(squash.post(Call(json={"image": image, **options})))["explanations"]
+        case "v1":
+            body = {"instances": [{"image": image}], "parameters": options}
+            (answer,) = parsed(squash.post_json("/v1/models/squash:predict", body))["predictions"]
+            (entry,) = answer["explanations"]
+        case _:
+            tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [image]}
+            answer = parsed(squash.post_json("/v2/models/squash/infer", {"inputs": [tensor], "parameters": options}))
+            tensors = {output["name"]: output["data"] for output in answer["outputs"]}
+            assert answer["parameters"]["weights"] == squash.predict(IMAGE)["model"]["weights"]
+            heatmap = np.reshape(tensors["heatmap"], (7, 7))
+            entry = {"heatmap": heatmap, "strength": tensors["strength"][0], "boxes": json.loads(tensors["boxes"][0])}
+            assert tensors["versus"] == [3]
+    prepared = oracles.model_input(Image.fromarray(PIXELS))
+    observed = oracles.tutorial(squash.network, oracles.target_layer(squash.network), prepared, [281], versus=3)
+    raw = observed.weighted_sum[0].relu().numpy()
+    assert np.abs(np.asarray(entry["heatmap"]) * entry["strength"] - raw).max() <= HEATMAP_TOLERANCE * raw.max()
+    resized = cv2.resize(raw / raw.max(), (310, 203))
+    assert resized[resized >= 0.5 * resized.max()].size == pytest.approx(
+        sum(box["area"] for box in entry["boxes"]), rel=0.01
+    )
+    assert [box["area"] for box in entry["boxes"]] == sorted((box["area"] for box in entry["boxes"]), reverse=True)
+    if "versus" in entry:
+        assert (entry["versus"]["index"], entry["versus"]["label"]) == (3, squash.labels[3])
+
+
+def test_gray_style_is_the_map_in_levels_with_its_origin(squash: Model) -> None:
+    headers = {"Accept": "image/png", "Gradcam-Targets": "281", "Gradcam-Style": "gray"}
+    response = squash.post(Call(IMAGE, headers))
+
+    with Image.open(io.BytesIO(response.content)) as image:
+        image.load()
+        assert (image.mode, image.size) == ("L", (310, 203))
+        levels = 255 * cv2.resize(squash.expected(PIXELS, [281]).heatmaps[281], (310, 203))
+        assert np.abs(np.asarray(image) - levels).max() <= 1.1
+        model = squash.predict(IMAGE)["model"]
+        stated = {key: image.info[key] for key in ("Model", "Version", "Weights", "Index", "Label", "Method", "Layer")}
+    assert stated == {
+        "Model": "squash",
+        "Version": model["version"],
+        "Weights": model["weights"],
+        "Index": "281",
+        "Label": "tabby",
+        "Method": "gradcam",
+        "Layer": "layer4.1.conv2",
+    }
+
+
+def test_caption_adds_rows_below_the_unchanged_overlay(squash: Model) -> None:
+    headers = {"Accept": "image/png", "Gradcam-Targets": "281"}
+    plain = decoded(squash.post(Call(IMAGE, headers)).content)
+    captioned = decoded(squash.post(Call(IMAGE, {**headers, "Gradcam-Caption": "true"})).content)
+
+    assert captioned.shape[0] > 203
+    assert captioned.shape[1] == 310
+    assert (captioned[:203] == plain).all()
+
+
+def test_jpeg_comment_states_that_counterfactual_evidence_is_against_the_class(squash: Model) -> None:
+    headers = {"Accept": "image/jpeg", "Gradcam-Targets": "281", "Gradcam-Method": "counterfactual"}
+    with Image.open(io.BytesIO(squash.post(Call(IMAGE, headers)).content)) as image:
+        comment = json.loads(image.info["comment"])
+    assert (comment["Label"], comment["Evidence"]) == ("tabby", "against the class")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"targets": "281", "versus": "tabby"}, "versus must differ from each explained class, got 281 ('tabby')"),
+        ({"versus": "1", "method": "finercam"}, "finercam already contrasts the class with similar ones"),
+        ({"boxes": "0"}, "boxes must be greater than 0 and at most 1, got '0'"),
+        ({"style": "mask"}, "style must be one of blend, heatmap, gray, outline; got 'mask'"),
+    ],
+)
+def test_invalid_options_of_maps_are_rejected(options: dict[str, str], reason: str, squash: Model) -> None:
+    code, message = error(squash.post(Call(IMAGE, form=options)), 400)
+    assert code == "invalid_option"
+    assert reason in message
+
+
+def test_unknown_label_suggests_labels_that_contain_it(squash: Model) -> None:
+    _, message = error(squash.post(Call(IMAGE, form={"targets": "cat"})), 422)
+    assert "did you mean 'tiger cat' or 'Persian cat' or 'Siamese cat' or 'Egyptian cat'" in message

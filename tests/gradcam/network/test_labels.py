@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
 import re
+from pathlib import Path
 
 import pytest
 
@@ -142,5 +141,5 @@ def test_labels_that_contain_the_word_come_first() -> None:
 
 @pytest.mark.parametrize("label", ["c++", "(", "a" * 1_000_000, "\\b"])
 def test_suggestions_for_any_text(label: str) -> None:
-    with pytest.raises(UnknownName, match="^Unknown label"):
+    with pytest.raises(UnknownName, match=r"^Unknown label"):
         Labels(("tabby", "crate")).index(label)
