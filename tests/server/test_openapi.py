@@ -404,11 +404,23 @@ def for_model(name: str) -> dict[str, Any]:
     schemas["LayerName"] = {"enum": ["layer4", "layer3.1.conv2", "relu"]}
     schemas["LayerText"] = {"enum": ["layer4", "layer4,layer3.1.conv2"]}
     schemas["Layer"]["anyOf"][1]["maxItems"] = 2
-    schemas["MethodName"]["enum"] = [name for name in cam.METHODS if name not in ("scorecam", "ablationcam")]
+    # Requests only: responses may name every method.
+    schemas["Method"] = {"enum": [name for name in cam.METHODS if name not in ("scorecam", "ablationcam")]}
     schemas["Instances"]["properties"]["instances"]["maxItems"] = 2
     schemas["ImageTensor"]["properties"]["shape"] = {"const": [1]}
     schemas["ImageTensor"]["properties"]["data"]["maxItems"] = 1
     return document
+
+
+@st.composite
+def cases(draw: st.DrawFn, operation: Any, mode: GenerationMode) -> schemathesis.Case:
+    """Generate requests; skip those for which Schemathesis fails to validate its own wrapper of binary data."""
+    try:
+        return draw(operation.as_strategy(generation_mode=mode))
+    except ValueError as error:
+        if "'Binary'" not in str(error):
+            raise
+        hypothesis.reject()
 
 
 def run(
@@ -419,15 +431,16 @@ def run(
     base_url = model.server.management_url if path == "/models/{model}" else model.server.inference_url
     seen: Counter[tuple[str | None, int]] = Counter()
 
+    # A fixed seed: `derandomize` would generate other requests after every edit of this function.
+    @hypothesis.seed(0)
     @hypothesis.settings(
         max_examples=examples,
-        derandomize=True,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    @hypothesis.given(case=cases(operation, mode))
     def send(case: schemathesis.Case) -> None:
         with loopback_session() as session:
             response = case.call(base_url=base_url, session=session, timeout=60)
@@ -443,7 +456,7 @@ def run(
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_generated_valid_requests_are_answered_as_documented(path: str, method: str, squash: Model) -> None:
-    seen = run(squash, path, method, GenerationMode.POSITIVE, 12 if method == "post" else 3, positive_data_acceptance)
+    seen = run(squash, path, method, GenerationMode.POSITIVE, 20 if method == "post" else 3, positive_data_acceptance)
 
     assert {status for _, status in seen} == {200}
     if method == "post":

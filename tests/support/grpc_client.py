@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.resources
-import sysconfig
+import importlib.util
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 from grpc_tools import protoc
 
-JAR = Path(sysconfig.get_path("purelib")) / "ts" / "frontend" / "model-server.jar"
 PROTOS = ("inference.proto", "open_inference_grpc.proto", "google/rpc/status.proto")
 OPTIONS = [("grpc.max_receive_message_length", 2**26), ("grpc.enable_http_proxy", 0)]
 SECONDS = 60
@@ -23,7 +22,10 @@ SECONDS = 60
 
 def compile_stubs(folder: Path) -> None:
     """Generate the stubs as Python modules in a folder."""
-    with zipfile.ZipFile(JAR) as jar:
+    package = importlib.util.find_spec("ts")
+    assert package is not None
+    assert package.origin is not None
+    with zipfile.ZipFile(Path(package.origin).parent / "frontend" / "model-server.jar") as jar:
         for name in PROTOS:
             jar.extract(name, folder)
     common = importlib.resources.files("grpc_tools") / "_proto"
