@@ -53,15 +53,21 @@ class Admission:
         self._check_passes(admitted)
         return admitted
 
-    def check_overlays(self, request: Request, pixels: int) -> None:
-        """Check the overlays of a request group, once its image's size in pixels is known.
+    def check_overlays(self, request: Request, pixels: int, classes: int | None = None) -> None:
+        """Check the overlays of a request group, once its image's size is known.
+
+        Args:
+            request: one of the group.
+            pixels: of its image.
+            classes: number of explained classes, if a threshold decides it; None: as the options say.
 
         Raises:
             TooLarge: the overlays have more pixels than the settings allow.
         """
         if request.encoding is None:
             return
-        count = request.images_in_request * (1 if request.accept else request.options.explained_classes)
+        explained = request.options.explained_classes if classes is None else classes
+        count = request.images_in_request * (1 if request.accept else explained)
         if count * pixels > self.settings.max_overlay_pixels:
             raise TooLarge(
                 f"Overlays of one request must have at most {self.settings.max_overlay_pixels:,} pixels in total, got "

@@ -28,6 +28,8 @@ class Options:
     """Classes to explain, by index or label; None: the `explain` most probable ones."""
     explain: int | None = None
     """Number of the most probable classes to explain; None: the model's setting, which admission fills in."""
+    threshold: float | None = None
+    """Explain every class of at least this probability, in [0, 1], instead of `explain` classes."""
     method: str | None = None
     """None: the model's."""
     layer: tuple[str, ...] | None = None
@@ -49,7 +51,9 @@ class Options:
 
     @property
     def explained_classes(self) -> int:
-        """Number of classes to explain."""
+        """Number of classes to explain; for a threshold, which the network's output decides, 1."""
+        if self.threshold is not None:
+            return 1
         return (1 if self.explain is None else self.explain) if self.targets is None else len(self.targets)
 
     @property
@@ -73,7 +77,7 @@ def parse(layers: Sequence[Mapping[str, Any]]) -> Options:
     Args:
         layers: options by name, the most general mapping first: headers, then parameters of the request group, then
             fields of the image. A later mapping replaces values of an earlier one, and its `targets` also replaces an
-            earlier `explain` and vice versa. Values are bytes, text, or of the type that JSON has for them.
+            earlier `explain` or `threshold`, and so on. Values are bytes, text, or of the type that JSON has for them.
 
     Raises:
         InvalidOption: an option does not exist, or its value is invalid.
@@ -82,8 +86,11 @@ def parse(layers: Sequence[Mapping[str, Any]]) -> Options:
     for name in merged:
         if name not in PARSERS:
             raise InvalidOption(unknown_message("option", name, PARSERS))
-    if "targets" in merged and "explain" in merged:
-        raise InvalidOption("Options 'targets' and 'explain' are mutually exclusive; send the classes or their number")
+    if len(exclusive := [name for name in MUTUALLY_EXCLUSIVE if name in merged]) > 1:
+        raise InvalidOption(
+            f"Options {' and '.join(map(repr, exclusive))} are mutually exclusive; send the classes, their number, or "
+            "their least probability"
+        )
     return Options(**{name: PARSERS[name](name, _text(name, value)) for name, value in merged.items()})
 
 
@@ -91,7 +98,7 @@ def merge(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the options that apply, from mappings with the most general first."""
     merged: dict[str, Any] = {}
     for layer in layers:
-        replaced = {MUTUALLY_EXCLUSIVE[name] for name in layer if name in MUTUALLY_EXCLUSIVE}
+        replaced = set(MUTUALLY_EXCLUSIVE) if not layer.keys().isdisjoint(MUTUALLY_EXCLUSIVE) else set()
         merged = {**{name: value for name, value in merged.items() if name not in replaced}, **layer}
     return merged
 
@@ -177,7 +184,7 @@ def _flag(name: str, value: Any) -> bool:
     return flags[text]
 
 
-def _alpha(name: str, value: Any) -> float:
+def _share(name: str, value: Any) -> float:
     try:
         number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -207,6 +214,7 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "topk": _topk,
     "targets": _targets,
     "explain": _explain,
+    "threshold": _share,
     "method": _name,
     "layer": _layers,
     "versus": _target,
@@ -216,9 +224,9 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "overlay": _choice("png", "jpeg", "none"),
     "style": _choice("blend", "heatmap", "gray", "outline"),
     "colormap": _name,
-    "alpha": _alpha,
+    "alpha": _share,
     "caption": _flag,
 }
 
-# Both options state which classes are explained.
-MUTUALLY_EXCLUSIVE = {"targets": "explain", "explain": "targets"}
+# Each of these options states which classes are explained.
+MUTUALLY_EXCLUSIVE = ("targets", "explain", "threshold")

@@ -33,9 +33,11 @@ from gradcam.layer_splits import LayerSplits
 from gradcam.message import Request, Result, ServedModel
 from gradcam.network.architecture import build
 from gradcam.network.labels import Labels
+from gradcam.network.logits import return_logits
 from gradcam.network.weights import load_weights
 from gradcam.options import Options
-from gradcam.results import ResultBuilder, most_probable
+from gradcam.results import ResultBuilder
+from gradcam.selection import Selection
 from gradcam.settings import Settings, SettingsError
 
 MAX_FORWARD = 32
@@ -87,6 +89,7 @@ class Pipeline:
         self.explainer = Explainer(settings.max_replay_bytes)
         self.admission = Admission(settings, labels)
         self.served = ServedModel.of(settings.weights_sha256, settings.architecture)
+        self.selection = Selection(settings, self.admission)
 
     @classmethod
     def load(
@@ -100,8 +103,9 @@ class Pipeline:
         """
         labels = Labels.read(folder / LABELS_FILE)
         model_file = folder / settings.model_file if settings.model_file else None
-        network = build(settings.architecture, settings.num_classes, model_file)
+        network = build(settings.architecture, settings.num_logits, model_file)
         load_weights(network, folder / weights_file, settings.weights_sha256)
+        network = return_logits(network, settings.logits, settings.class_scores)
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["model"]
         pipeline = cls(network.to(device), labels, settings, device, max_forward)
         pipeline.served = ServedModel.of(settings.weights_sha256, manifest["modelName"], manifest["modelVersion"])
@@ -225,9 +229,8 @@ class Pipeline:
     def explain(self, forward: Forward) -> Explained:
         """Compute the maps; gradients must be enabled."""
         items = forward.batch.answerable
-        targets = [
-            _targets(item, forward.logits[row]) if row in forward.logits else [] for row, item in enumerate(items)
-        ]
+        selected = [self._selected(item, forward.logits.get(row)) for row, item in enumerate(items)]
+        targets = [[] if isinstance(entry, RequestError) else entry for entry in selected]
         maps_of_passes: list[list[Maps]] = [[] for _ in items]
         timed_out = set(range(len(items))) - forward.logits.keys()
         for completed, rows in explanation_order(forward.passes, items):
@@ -247,7 +250,17 @@ class Pipeline:
             self._too_expensive(items[row]) if row in timed_out else fuse(maps)
             for row, maps in enumerate(maps_of_passes)
         ]
-        return Explained(forward, targets, fused)
+        failed = [
+            entry if isinstance(entry, RequestError) else maps for entry, maps in zip(selected, fused, strict=True)
+        ]
+        return Explained(forward, targets, failed)
+
+    def _selected(self, item: Item, logits: Tensor | None) -> list[int] | RequestError:
+        """Return the classes to explain; none for an item that timed out before it had logits."""
+        try:
+            return [] if logits is None else self.selection.targets(item, logits)
+        except RequestError as error:
+            return error
 
     def _too_expensive(self, item: Item) -> TooExpensive:
         return TooExpensive(
@@ -276,12 +289,3 @@ class Pipeline:
 def _decoding_cost(request: Request | RequestError) -> tuple[int, int]:
     """Return the number of images in the request group, and the image's bytes."""
     return (0, 0) if isinstance(request, RequestError) else (request.images_in_request, len(request.image))
-
-
-def _targets(item: Item, logits: Tensor) -> list[int]:
-    """Return the classes to explain: the named ones, or the most probable ones other than that of `versus`."""
-    if item.targets is not None:
-        return list(item.targets)
-    count = item.request.options.explained_classes
-    ranked = most_probable(logits, count if item.versus is None else count + 1)
-    return [index for index in ranked if index != item.versus][:count]

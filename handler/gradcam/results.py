@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradcam.batch import Item
-from gradcam.errors import NumericalOverflow
+from gradcam.errors import InvalidOption, NumericalOverflow
 from gradcam.explain import boxes, caption, overlay, provenance
 from gradcam.explain.cam import Maps
 from gradcam.explain.provenance import Provenance
 from gradcam.images.geometry import Region
 from gradcam.message import Explanation, Prediction, Result, ServedModel
 from gradcam.network.labels import Labels
+from gradcam.network.logits import probabilities as class_probabilities
 from gradcam.options import Encoding
 from gradcam.settings import Settings
 
@@ -52,13 +53,19 @@ class ResultBuilder:
 
         Raises:
             NumericalOverflow: the network's numbers left the range of its precision.
-            InvalidOption: the overlay's encoding does not support the image's size.
+            InvalidOption: the overlay's encoding does not support the image's size; or the reply should be an overlay,
+                but no class reaches the threshold.
         """
-        probabilities = logits.softmax(dim=0)  # (K,)
+        probabilities = class_probabilities(logits, self.settings.activation)  # (K,)
         if not all(values.isfinite().all() for values in (probabilities, *maps)):
             raise NumericalOverflow(
                 f"Network's numbers overflow {self.settings.precision} on this image; serve the model with a precision "
                 "of wider range, bfloat16 or float32"
+            )
+        if item.request.accept is not None and not targets:
+            raise InvalidOption(
+                f"threshold must be at most {float(probabilities.max()):.6g}, the highest probability, if 'Accept' "
+                f"requests an image, got {item.request.options.threshold:g}; lower it, or request JSON"
             )
         topk = item.request.options.topk or min(DEFAULT_TOPK, self.settings.num_classes)
         geometry = item.prepared.geometry

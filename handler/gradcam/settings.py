@@ -16,6 +16,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 Decoding = Literal["exact", "fast"]
 Engine = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Activation = Literal["softmax", "sigmoid"]
+ClassScores = Literal["logits", "single_logit"]
 
 
 class SettingsError(ValueError):
@@ -46,6 +48,12 @@ class Settings:
     """The module whose output is explained."""
     model_file: str = ""
     """Python file in the archive that defines the network; empty if `architecture` defines it."""
+    logits: str = ""
+    """Key or index of the network's output that holds the logits; empty if the network returns them alone."""
+    class_scores: ClassScores = "logits"
+    """`logits`: one for each class; `single_logit`: one logit z for two classes, as (-z/2, z/2)."""
+    activation: Activation = "softmax"
+    """Probabilities: `softmax` over all classes, or `sigmoid` for each class (multi-label)."""
     transform: Transform = "squash"
     """`squash` resizes the whole image to `input_size`; `crop` resizes it and takes its center."""
     resize_size: int = 256
@@ -80,6 +88,11 @@ class Settings:
     """Memory for replaying the head; pairs that exceed it are replayed in chunks."""
     max_batch_seconds: float = 40.0
     """Time limit of one batch; must be below TorchServe's `responseTimeout`, which kills the worker."""
+
+    @property
+    def num_logits(self) -> int:
+        """Number of logits of the network itself."""
+        return 1 if self.class_scores == "single_logit" else self.num_classes
 
     @classmethod
     def from_mapping(cls, block: Any) -> Settings:
@@ -116,6 +129,11 @@ class Settings:
             may_be_zero = field.name in ("mean", "explain")
             if not may_be_zero and any(isinstance(number, int | float) and number <= 0 for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be greater than 0, got {value!r}")
+        if self.class_scores == "single_logit" and (self.num_classes, self.activation) != (2, "softmax"):
+            raise SettingsError(
+                "gradcam: 'class_scores' must be 'logits' unless 'num_classes' is 2 and 'activation' is softmax; "
+                f"got {self.num_classes} and {self.activation}"
+            )
         if self.transform == "crop" and self.resize_size < max(self.input_size):
             raise SettingsError(
                 f"gradcam: 'resize_size' must be at least the larger side of 'input_size' "

@@ -34,10 +34,12 @@ def test_later_layers_replace_earlier_ones() -> None:
     assert parse([]) == parse([{}, {}]) == Options()
 
 
-def test_later_targets_replace_an_earlier_explain_and_vice_versa() -> None:
+def test_later_targets_explain_and_threshold_replace_one_another() -> None:
     assert merge([{"explain": "2"}, {"targets": [7]}]) == {"targets": [7]}
     assert merge([{"targets": [7]}, {"explain": 2}]) == {"explain": 2}
     assert merge([{"explain": 1}, {"targets": [7]}, {"explain": 3}]) == {"explain": 3}
+    assert merge([{"explain": 1, "topk": 7}, {"threshold": 0.5}]) == {"topk": 7, "threshold": 0.5}
+    assert merge([{"threshold": 0.5}, {"targets": [7]}]) == {"targets": [7]}
     assert merge([{"explain": 1}, {"topk": 7}]) == {"explain": 1, "topk": 7}
 
 
@@ -60,6 +62,7 @@ def test_number_of_explained_classes() -> None:
     assert Options().explained_classes == 1
     assert Options(explain=0).explained_classes == 0
     assert Options(targets=(1, 2)).explained_classes == 2
+    assert Options(threshold=0.5).explained_classes == 1
 
 
 # ----------------------------------------------------------------------------- values
@@ -173,6 +176,8 @@ def test_odd_text_of_targets_is_parsed_or_rejected(label: str) -> None:
 def test_targets_and_explain_are_mutually_exclusive() -> None:
     assert "'targets' and 'explain' are mutually exclusive" in rejected(targets=[1], explain=2)
     assert "'targets' and 'explain'" in rejected(targets="1", explain="2")
+    assert "'explain' and 'threshold' are mutually exclusive" in rejected(threshold=0.5, explain=2)
+    assert "'targets' and 'explain' and 'threshold'" in rejected(threshold=0.5, targets=[1], explain=2)
 
 
 @pytest.mark.parametrize("name", ["method", "colormap"])
@@ -200,8 +205,9 @@ def test_choices(name: str, good: tuple[str, ...], bad: tuple[Any, ...]) -> None
 @pytest.mark.parametrize(
     ("value", "expected"), [(0, 0.0), (1, 1.0), (0.25, 0.25), ("0.25", 0.25), (b".5", 0.5), ("1e-1", 0.1), (" 1 ", 1.0)]
 )
-def test_alpha(value: Any, expected: float) -> None:
+def test_shares(value: Any, expected: float) -> None:
     assert options(alpha=value).alpha == expected
+    assert options(threshold=value).threshold == expected
 
 
 @pytest.mark.parametrize(
@@ -209,8 +215,9 @@ def test_alpha(value: Any, expected: float) -> None:
     [-0.1, 1.1, "2", math.nan, math.inf, "nan", "-inf", "1e999", "", "half", None, True, [0.5], {}, "0,5"],
     ids=repr,
 )
-def test_invalid_alpha(value: Any) -> None:
+def test_invalid_shares(value: Any) -> None:
     assert rejected(alpha=value) == f"alpha must be between 0 and 1, got {value!r}"
+    assert rejected(threshold=value) == f"threshold must be between 0 and 1, got {value!r}"
 
 
 def test_a_number_too_large_for_a_float() -> None:

@@ -113,6 +113,12 @@ def test_an_unknown_key_without_a_similar_name(key: Any) -> None:
         ("std", [0.2, 0, 0.2], "must be greater than 0, got (0.2, 0.0, 0.2)"),
         ("max_image_pixels", 0, "must be greater than 0, got 0"),
         ("max_targets", -5, "must be greater than 0, got -5"),
+        ("activation", "relu", "must be one of softmax, sigmoid; got 'relu'"),
+        (
+            "class_scores",
+            "single_logit",
+            "must be 'logits' unless 'num_classes' is 2 and 'activation' is softmax; got 7 and softmax",
+        ),
         ("resize_size", 223, "must be at least the larger side of 'input_size' (224, 192), got 223"),
     ],
     ids=str,
@@ -135,6 +141,13 @@ def test_a_mean_may_be_zero_or_less() -> None:
 def test_resize_size_is_checked_for_crop_only() -> None:
     assert Settings.from_mapping({**BLOCK, "transform": "squash", "resize_size": 1}).resize_size == 1
     assert Settings.from_mapping({**BLOCK, "resize_size": 224}).resize_size == 224
+
+
+def test_a_single_logit_makes_two_classes() -> None:
+    binary = Settings.from_mapping({**BLOCK, "num_classes": 2, "class_scores": "single_logit"})
+    assert (binary.num_classes, binary.num_logits) == (2, 1)
+    assert Settings.from_mapping(BLOCK).num_logits == 7
+    assert "got 2 and sigmoid" in rejected({**binary.to_mapping(), "activation": "sigmoid"})
 
 
 def test_settings_are_immutable() -> None:

@@ -7,6 +7,7 @@ import base64
 import copy
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -93,7 +94,8 @@ def test_schemas_have_every_option(holder: str) -> None:
     documented = SCHEMAS[holder]
     assert [name for name in documented["properties"] if name not in IMAGE_FIELDS] == list(options.PARSERS)
     assert documented["additionalProperties"] is False
-    assert documented["not"] == {"required": list(options.MUTUALLY_EXCLUSIVE)}
+    pairs = itertools.combinations(options.MUTUALLY_EXCLUSIVE, 2)
+    assert documented["not"] == {"anyOf": [{"required": list(pair)} for pair in pairs]}
 
 
 @pytest.mark.parametrize("path", ["/predictions/{model}", "/explanations/{model}"])
@@ -127,7 +129,8 @@ def test_choices_of_options_match_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "bound", "offset"), [("topk", "minimum", -1), ("explain", "minimum", -1), ("alpha", "minimum", -0.01)]
+    ("name", "bound", "offset"),
+    [("topk", "minimum", -1), ("explain", "minimum", -1), ("alpha", "minimum", -0.01), ("threshold", "minimum", -0.01)],
 )
 def test_lower_bounds_of_options_match_the_code(name: str, bound: str, offset: float) -> None:
     least = option(name)[bound]
@@ -205,6 +208,7 @@ SINGLE = {
     "raw": (Call(IMAGE), 200),
     "raw, many options": (Call(IMAGE, {"Gradcam-Explain": "3", "Gradcam-Layer": "layer3,layer4"}), 200),
     "nothing explained": (Call(IMAGE, {"Gradcam-Explain": "0"}), 200),
+    "threshold": (Call(IMAGE, {"Gradcam-Threshold": "0.02"}), 200),
     "png": (Call(IMAGE, {"Accept": "image/png"}), 200),
     "jpeg": (Call(IMAGE, {"Accept": "image/jpeg"}), 200),
     "form": (Call(IMAGE, form={"overlay": "png", "heatmap": "none"}), 200),
@@ -391,13 +395,16 @@ def for_model(name: str) -> dict[str, Any]:
     document = copy.deepcopy(DOCUMENT)
     components = document["components"]
     components["parameters"]["model"] |= {"schema": {"enum": [name]}, "example": name}
-    # The headers Explain and Targets exclude each other, which OpenAPI cannot express.
+    # The headers Explain, Targets and Threshold exclude each other, which OpenAPI cannot express.
     for path in ("/predictions/{model}", "/explanations/{model}"):
         operation = document["paths"][path]["post"]
-        operation["parameters"] = [entry for entry in operation["parameters"] if not entry["$ref"].endswith("/Explain")]
+        operation["parameters"] = [
+            entry for entry in operation["parameters"] if not entry["$ref"].endswith(("/Explain", "/Threshold"))
+        ]
     schemas = components["schemas"]
     schemas["Topk"]["maximum"] = 1000
     schemas["Explain"]["maximum"] = 3
+    schemas["Threshold"]["minimum"] = 0.02  # at most 50 classes
     schemas["Class"] = {"enum": [0, 999, "281", "tabby"]}
     schemas["Targets"]["anyOf"][1]["maxItems"] = 3
     schemas["TargetsText"] = {"enum": ["0", "tabby,  999", '"tabby"']}

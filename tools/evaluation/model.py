@@ -17,6 +17,7 @@ from torch import Tensor
 from gradcam.engines.engine import EngineError
 from gradcam.errors import UnknownName
 from gradcam.network.architecture import NetworkError
+from gradcam.network.logits import probabilities
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings, SettingsError
 from gradcam.split.parts import SplitError
@@ -82,6 +83,6 @@ def probability_of(pipeline: Pipeline, target: int) -> Probability:
         with torch.inference_mode():
             chunks = torch.split(normalized, BATCH)  # (n, 3, H, W) each
             logits = torch.cat([pipeline.network(chunk.to(pipeline.device)) for chunk in chunks])  # (N, K)
-            return logits.softmax(dim=1)[:, target].cpu()
+            return probabilities(logits, pipeline.settings.activation)[:, target].cpu()
 
     return probability

@@ -1,10 +1,12 @@
 """Output tensors of KServe's V2 protocol.
 
-Tensors are dense: a failed image has blank values, in the shape of the images that succeeded.
+Tensors are dense: a failed image has blank values, in the shape of the images that succeeded. So has an image with
+fewer explanations than another, as a threshold may select.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,28 +56,31 @@ def _of_predictions(datatype: str, value: Callable[[Prediction], Any], blank: An
 def _of_explanations(
     datatype: str, values: Callable[[Explanation, Request], list[Any]], blank: Any, *sizes: int
 ) -> Builder:
-    """Return the builder of a tensor [n, t, …] with values for each image's t explanations."""
+    """Return the builder of a tensor [n, t, …] with values for each image's at most t explanations."""
 
     def build(results: Results, first: Result) -> Tensor | None:
-        count = len(first.explanations)
+        count = max(len(_explanations(result)) for result in results)
         if not count:
             return None
-        blanks = [blank] * len(values(first.explanations[0], first.request)) * count
         data: list[Any] = []
         for result in results:
-            if isinstance(result, RequestError):
-                data += blanks
-            else:
-                data += [value for entry in result.explanations for value in values(entry, result.request)]
+            entries = _explanations(result)
+            data += [value for entry in entries for value in values(entry, first.request)]
+            data += [blank] * math.prod(sizes) * (count - len(entries))
         return _tensor(datatype, (len(results), count, *sizes), data)
 
     return build
 
 
+def _explanations(result: Result | RequestError) -> list[Explanation]:
+    return [] if isinstance(result, RequestError) else result.explanations
+
+
 def _heatmap(results: Results, first: Result) -> Tensor | None:
-    if first.request.options.heatmap == "none" or not first.explanations:
+    shapes = [entry.heatmap.shape for result in results for entry in _explanations(result)]
+    if first.request.options.heatmap == "none" or not shapes:
         return None
-    height, width = first.explanations[0].heatmap.shape
+    height, width = shapes[0]
 
     def cells(explanation: Explanation, _: Request) -> list[float]:
         return [value for row in single_image.heatmap(explanation) for value in row]

@@ -10,6 +10,7 @@ from tests.support.kserve import (
     BASE64,
     CAT,
     HAT,
+    JAY,
     NOT_AN_IMAGE,
     UNKNOWN,
     answer,
@@ -90,6 +91,23 @@ def test_v2_omits_tensors_of_explanations_without_any() -> None:
     named = outputs(answer(body, result(request, [HAT, CAT], []))[1])
 
     assert list(named) == ["index", "label", "probability", "region"]
+
+
+def test_v2_pads_images_with_fewer_explanations() -> None:
+    """A threshold may select no class of the first image, two of the second, and one of the third."""
+    body = infer(*BASE64, parameters={"threshold": 0.5, "overlay": "png"})
+    none, two, one = requests(body)
+    single = result(one, [CAT, JAY], cats(one).explanations[:1])
+
+    named = outputs(answer(body, result(none, [HAT, CAT], []), hats(two), single)[1])
+
+    assert named["target"] == {"datatype": "INT64", "shape": [3, 2], "data": [-1, -1, 515, 17, 281, -1]}
+    assert named["evidence"]["data"] == [False, False, True, False, True, False]
+    assert named["peak"]["data"] == [*[-1] * 4, 12, 7, -1, -1, 0, 0, -1, -1]
+    assert named["heatmap"]["shape"] == [3, 2, 2, 3]
+    assert named["heatmap"]["data"] == [*[0] * 12, 0, 1, 0.5, 0.25, 0, 0.333333, *[0] * 6, *[1] * 6, *[0] * 6]
+    assert named["overlay"]["data"][:2] == ["", ""]
+    assert named["overlay"]["data"][-1] == ""
 
 
 def test_v2_replies_with_the_requested_outputs() -> None:
