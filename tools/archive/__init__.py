@@ -1,6 +1,8 @@
 """Model archives: `build` builds one from a `Build`, and `command` is `scripts/build_mar.py`.
 
 `weights` loads a network's weights: as published (`published`, `download`), from a file (`state_dict`), or random.
+`logits` finds the logits in the network's output, `preprocessing` chooses how images are prepared, and `summary` says
+what was chosen.
 `packaging` writes an archive's files, runs torch-model-archiver, and delivers its file; `rewrite` copies an archive
 with changes. May import `gradcam` and `tools.paths`; imported by demo, lens, load tests, and benchmarks.
 """

@@ -12,9 +12,8 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -24,17 +23,19 @@ from gradcam.explain import cam
 from gradcam.network import architecture as network
 from gradcam.network.architecture import EFFICIENTNET_LITE0, TIMM, NetworkError
 from gradcam.network.labels import Labels
+from gradcam.network.logits import return_logits
 from gradcam.network.target_layer import default_layer
 from gradcam.network.weights import load_state_dict
 from gradcam.pipeline import LABELS_FILE
-from gradcam.settings import Decoding, Engine, Precision, Settings, Transform
+from gradcam.settings import Activation, Decoding, Engine, Precision, Settings, Transform
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
-from tools.archive import packaging
+from tools.archive import logits, packaging, preprocessing
 from tools.archive import weights as weight_sources
 from tools.archive.download import WeightsUnavailable
 from tools.archive.packaging import CONFIG_FILE, HANDLER_FILE, MODEL_FILE, WEIGHTS_FILE, Parts
 from tools.archive.published import Preprocessing, published
+from tools.archive.summary import Built, layer_reason
 from tools.archive.weights import Weights
 from tools.paths import HANDLER, MODEL_STORE
 
@@ -47,20 +48,23 @@ class Build:
     """What an archive is built from; the fields are the command's options.
 
     Raises:
-        NetworkError: the name does not fit a URL, or the version is malformed.
+        NetworkError: the name does not fit a URL, the version is malformed, or mean or standard deviation is not in
+            0 to 1.
     """
 
     arch: str
     weights: str = "default"
     model_file: Path | None = None
     labels: Path | None = None
+    logits: str | None = None
+    activation: Activation = "softmax"
     layer: str | None = None
     method: str = "gradcam"
     transform: Transform = "squash"
     decoding: Decoding = "exact"
     engine: Engine = "auto"
     precision: Precision = "float32"
-    input_size: int | None = None
+    input_size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     name: str | None = None
@@ -75,6 +79,8 @@ class Build:
                 "--name must start with a letter or digit and contain only letters, digits, '_', '-', and '.'; "
                 f"got {self.model!r}"
             )
+        preprocessing.check_range("--mean", self.mean, 0)
+        preprocessing.check_range("--std", self.std, preprocessing.SMALLEST_STD)
 
     @property
     def model(self) -> str:
@@ -88,7 +94,12 @@ class Build:
 
 
 def build(options: Build) -> Path:
-    """Build the archive atomically and return its path.
+    """Build the archive atomically and return its path; raises the same errors as `build_and_describe`."""
+    return build_and_describe(options).archive
+
+
+def build_and_describe(options: Build) -> Built:
+    """Build the archive atomically, and return what was chosen for it.
 
     Raises:
         NetworkError: architecture, weights and labels do not go together.
@@ -102,15 +113,23 @@ def build(options: Build) -> Path:
     if options.model_file is None:
         network.check_architecture(options.arch)
     own_labels = None if options.labels is None else Labels.read(options.labels)
-    preprocessing = _preprocessing(options)
-    weights = weight_sources.load(
-        options.arch, options.weights, None if own_labels is None else len(own_labels.names), options.model_file
-    )
+    num_labels = None if own_labels is None else len(own_labels.names)
+    prepared = _preprocessing(options)
+    weights = weight_sources.load(options.arch, options.weights, num_labels, options.model_file)
     model = _model(options, weights)
-    num_classes = network.count_classes(model, preprocessing.input_size)
-    labels = _labels(own_labels, weights, num_classes)
-    layer = options.layer or default_layer(model, preprocessing.input_size)
-    parts = split(model, layer, preprocessing.input_size)
+    output = logits.run(model, prepared.input_size, options.model_file)
+    found = logits.find(output, options.logits, options.activation, num_labels)
+    model = return_logits(model, found.name, found.class_scores)
+    labels, labels_source = _labels(own_labels, options, weights, found.num_classes)
+    layer = options.layer or default_layer(model, prepared.input_size)
+    parts = split(model, layer, prepared.input_size)
+    if options.engine != "auto":  # `auto` falls back to eager where it is served; others have to work here
+        parts = engines.accelerate(
+            parts, options.engine, options.precision, random_images(model, prepared.input_size, 2)
+        )
+    assumed = _assumed(options)
+    if options.model_file is not None and assumed:
+        print(preprocessing.warning(options.model_file, assumed, prepared), file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="gradcam-build-") as folder:
         contents = Path(folder) / "contents"
         packaging.copy_code(HANDLER, contents)
@@ -119,21 +138,21 @@ def build(options: Build) -> Path:
         packaging.write_labels(contents / LABELS_FILE, labels.names)
         settings = Settings(
             architecture=options.arch,
-            num_classes=num_classes,
+            num_classes=found.num_classes,
             weights=weights.source,
             weights_sha256=packaging.write_weights(contents / WEIGHTS_FILE, model),
             layer=layer,
             model_file=MODEL_FILE if options.model_file else "",
+            logits=found.name,
+            class_scores=found.class_scores,
+            activation=options.activation,
             transform=options.transform,
             method=options.method,
             decoding=options.decoding,
             engine=options.engine,
             precision=options.precision,
-            **vars(preprocessing),
+            **vars(prepared),
         )
-        if options.engine != "auto":  # `auto` falls back to eager where it is served; others have to work here
-            images = random_images(model, preprocessing.input_size, 2)
-            engines.accelerate(parts, options.engine, options.precision, images)
         packaging.write_config(contents / CONFIG_FILE, settings)
         packed = packaging.run_archiver(
             Path(folder),
@@ -143,17 +162,29 @@ def build(options: Build) -> Path:
         )
         with zipfile.ZipFile(packed, "a") as archive:
             archive.comment = _fingerprint(options)
-        return packaging.deliver(packed, options.archive)
+        return Built(
+            archive=packaging.deliver(packed, options.archive),
+            model=options.model,
+            settings=settings,
+            layer_reason=layer_reason(model.get_submodule(layer), options.layer),
+            labels_source=labels_source,
+            split=parts,
+            assumed=assumed,
+        )
+
+
+def is_current(options: Build) -> bool:
+    """Return whether the archive exists and was built from the same options, files and code."""
+    try:
+        with zipfile.ZipFile(options.archive) as archive:
+            return archive.comment == _fingerprint(options)
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return False
 
 
 def build_if_needed(options: Build) -> Path:
-    """Build the archive unless it exists and was built from the same options, files and code."""
-    try:
-        with zipfile.ZipFile(options.archive) as archive:
-            current = archive.comment == _fingerprint(options)
-    except (FileNotFoundError, zipfile.BadZipFile):
-        current = False
-    return options.archive if current else build(options)
+    """Build the archive unless it is current."""
+    return options.archive if is_current(options) else build(options)
 
 
 def build_with_fallback(options: Build, warn: Callable[[str], None]) -> Path:
@@ -173,32 +204,37 @@ def build_with_fallback(options: Build, warn: Callable[[str], None]) -> Path:
 def _preprocessing(options: Build) -> Preprocessing:
     """Return the architecture's own preprocessing with the options' changes."""
     default = Preprocessing() if options.model_file else published(options.arch).preprocessing
-    changes: dict[str, Any] = {key: value for key in ("mean", "std") if (value := getattr(options, key)) is not None}
-    if options.input_size is not None:
-        # The crop keeps its share of the image.
-        changes["resize_size"] = round(default.resize_size * options.input_size / min(default.input_size))
-        changes["input_size"] = (options.input_size, options.input_size)
-    return replace(default, **changes)
+    return preprocessing.chosen(default, options.input_size, options.mean, options.std)
+
+
+def _assumed(options: Build) -> tuple[str, ...]:
+    """Return the options of preprocessing that the user of a model file has not set."""
+    given = {"--input-size": options.input_size, "--mean": options.mean, "--std": options.std}
+    return tuple(name for name, value in given.items() if value is None and options.model_file is not None)
 
 
 def _model(options: Build, weights: Weights) -> nn.Module:
     num_classes = weight_sources.num_classes_of(options.arch, weights.state_dict, options.model_file)
     model = network.build(options.arch, num_classes, options.model_file)
-    load_state_dict(model, weights.state_dict, f"{weights.source}, for --arch {options.arch},")
+    owner = f"--arch {options.arch}" if options.model_file is None else options.model_file.name
+    load_state_dict(model, weights.state_dict, f"{weights.source}, for {owner},")
+    if weights.removed_prefix:
+        print(f"Removed the prefix {weights.removed_prefix!r} from all names in {weights.source}", file=sys.stderr)
     return model
 
 
-def _labels(own_labels: Labels | None, weights: Weights, num_classes: int) -> Labels:
+def _labels(own_labels: Labels | None, options: Build, weights: Weights, num_classes: int) -> tuple[Labels, str]:
+    """Return the labels, and where they come from."""
     if own_labels is not None and len(own_labels.names) != num_classes:
         raise NetworkError(
             f"--labels has {len(own_labels.names)} names, but {weights.source} has {num_classes} classes"
         )
     if own_labels is not None:
-        return own_labels
+        return own_labels, f"from {options.labels}"
     if weights.labels is not None:
-        return Labels(weights.labels)
+        return Labels(weights.labels), "as published"
     print(f"No --labels: the classes are called 'class 0' to 'class {num_classes - 1}'", file=sys.stderr)
-    return Labels(tuple(f"class {index}" for index in range(num_classes)))
+    return Labels(tuple(f"class {index}" for index in range(num_classes))), "numbered"
 
 
 def _fingerprint(options: Build) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import typing
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from gradcam.engines.engine import EngineError
 from gradcam.errors import UnknownName
 from gradcam.explain import cam
 from gradcam.network.architecture import NetworkError
-from gradcam.settings import Decoding, Engine, Precision, SettingsError, Transform
+from gradcam.settings import Activation, Decoding, Engine, Precision, SettingsError, Transform
 from gradcam.split.parts import SplitError
-from tools.archive.build import Build, build, build_if_needed
+from tools.archive import summary
+from tools.archive.build import Build, build_and_describe, is_current
 from tools.archive.packaging import ArchiverError
 from tools.paths import MODEL_STORE
 
@@ -26,8 +28,7 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--arch",
-        required=True,
-        help="a torchvision classifier, efficientnet_lite0, timm:NAME, or any name with --model-file",
+        help="a torchvision classifier, efficientnet_lite0, or timm:NAME; not needed with --model-file",
     )
     parser.add_argument(
         "--model-file", type=Path, help="Python file with create_model(num_classes), or with one nn.Module class"
@@ -36,6 +37,17 @@ def argument_parser() -> argparse.ArgumentParser:
         "--weights",
         default="default",
         help="default (as published), random (seeded), or a state dict or safetensors file",
+    )
+    parser.add_argument(
+        "--logits",
+        metavar="NAME|INDEX",
+        help="the output with the logits, if the network returns several (default: the only one of shape (batch, K))",
+    )
+    parser.add_argument(
+        "--activation",
+        default="softmax",
+        choices=typing.get_args(Activation),
+        help="probabilities: softmax over all classes, or sigmoid for each (multi-label; default: %(default)s)",
     )
     parser.add_argument("--labels", type=Path, help="JSON list, index_to_name.json, or text with one name per line")
     parser.add_argument(
@@ -66,7 +78,12 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision", default="float32", choices=typing.get_args(Precision), help="default: %(default)s"
     )
-    parser.add_argument("--input-size", type=_size, help="pixels per side (default: the architecture's)")
+    parser.add_argument(
+        "--input-size",
+        type=_size,
+        metavar="SIZE|HEIGHTxWIDTH",
+        help="in pixels, such as 224 or 64x96 (default: the architecture's)",
+    )
     parser.add_argument(
         "--mean", type=_three_numbers, metavar="R,G,B", help="in the range 0 to 1 (default: the architecture's)"
     )
@@ -86,10 +103,12 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels; write 224")
-    return int(text)
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels; write 224, or 64x96 for height x width")
+    height, width = match.groups()
+    return int(height), int(width or height)
 
 
 def _three_numbers(text: str) -> tuple[float, ...]:
@@ -104,15 +123,24 @@ def _three_numbers(text: str) -> tuple[float, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    options = vars(argument_parser().parse_args(arguments))
-    make = build_if_needed if options.pop("if_needed") else build
+    parser = argument_parser()
+    arguments_by_name = vars(parser.parse_args(arguments))
+    if_needed = arguments_by_name.pop("if_needed")
+    if arguments_by_name["arch"] is None:
+        if arguments_by_name["model_file"] is None:
+            parser.error("one of --arch and --model-file is required")
+        arguments_by_name["arch"] = arguments_by_name["model_file"].stem
     try:
-        archive = make(Build(**options))
+        options = Build(**arguments_by_name)
+        if if_needed and is_current(options):
+            print(f"{summary.title(options.archive)}, up to date")
+            print(summary.next_commands(options.archive, options.model))
+        else:
+            print(summary.text(build_and_describe(options)))
     except (ArchiverError, EngineError, NetworkError, SettingsError, SplitError, UnknownName) as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"build_mar: the archive cannot be written: {error}", file=sys.stderr)
         return 1
-    print(f"{archive} ({archive.stat().st_size / 1e6:.0f} MB)")
     return 0

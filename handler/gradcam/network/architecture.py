@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import traceback
 from pathlib import Path
 from types import ModuleType
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from gradcam.errors import suggestions
 
@@ -101,13 +102,36 @@ def _build_from_file(path: Path, num_classes: int) -> nn.Module:
     if spec is None or spec.loader is None or not path.is_file():
         raise NetworkError(f"Model file must be an existing Python file, got {path}")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    factory = getattr(module, "create_model", None) or _only_network_class(module, path)
-    takes_classes = "num_classes" in inspect.signature(factory).parameters
-    network = factory(num_classes=num_classes) if takes_classes else factory()
+    try:
+        spec.loader.exec_module(module)
+        factory = getattr(module, "create_model", None) or _only_network_class(module, path)
+        takes_classes = "num_classes" in inspect.signature(factory).parameters
+        network = factory(num_classes=num_classes) if takes_classes else factory()
+    except NetworkError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise NetworkError(f"Model file failed: {described(error, path)}") from error
+    if isinstance(network, torch.jit.ScriptModule):
+        raise NetworkError(
+            f"{path.name} must return the PyTorch network itself, got TorchScript, which hides the modules that a map "
+            "needs"
+        )
     if not isinstance(network, nn.Module):
         raise NetworkError(f"create_model in {path.name} must return an nn.Module, got {type(network).__name__}")
     return network
+
+
+def described(error: BaseException, path: Path | None) -> str:
+    """Return an error of the user's code with its kind, and with the line of the model file that it passed last."""
+    message = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    if path is None:
+        return message
+    if isinstance(error, ModuleNotFoundError):
+        message += "; an archive has only this file, so it may import installed packages only"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    if isinstance(error, SyntaxError):
+        lines.append(error.lineno)
+    return f"{path.name}, line {lines[-1]}: {message}" if lines else f"{path.name}: {message}"
 
 
 def _only_network_class(module: ModuleType, path: Path) -> type[nn.Module]:
@@ -122,20 +146,3 @@ def _only_network_class(module: ModuleType, path: Path) -> type[nn.Module]:
             f"got {len(classes)} classes"
         )
     return classes[0]
-
-
-def count_classes(network: nn.Module, input_size: tuple[int, int]) -> int:
-    """Return the number of logits for an image of `input_size` (height, width).
-
-    Raises:
-        NetworkError: the network fails on such an image, or its output is not logits (B, K).
-    """
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, 3, *input_size))  # (1, K)
-    except Exception as error:  # a network may raise anything on a size that it was not built for
-        raise NetworkError(f"The network cannot process images of {input_size} pixels: {error}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        received = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetworkError(f"The network's output must be one tensor of logits (batch, classes), got {received}")
-    return logits.shape[1]

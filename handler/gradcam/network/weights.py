@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -39,13 +39,11 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source
         NetworkError: names or shapes differ from the network's, or a value is NaN or infinite.
     """
     expected = network.state_dict()
-    state_dict = {
-        name: tensor for name, tensor in state_dict.items() if name in expected or not name.startswith(AUXILIARY)
-    }
+    missing, unexpected = differing_names(expected, state_dict)
+    state_dict = {name: tensor for name, tensor in state_dict.items() if name in expected or name in unexpected}
     differences = {
-        # Checkpoints from before PyTorch 0.4.1 lack `num_batches_tracked`, which inference does not use.
-        "missing": [name for name in expected if name not in state_dict and not name.endswith("num_batches_tracked")],
-        "unexpected": [name for name in state_dict if name not in expected],
+        "missing": missing,
+        "unexpected": unexpected,
         "wrong shape": [
             f"{name} {tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in expected
@@ -57,6 +55,18 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source
     if problems:
         raise NetworkError(f"{source} does not fit the network ({'; '.join(problems)})")
     network.load_state_dict(state_dict, strict=False)
+
+
+def differing_names(expected: Collection[str], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the missing and the unexpected names of a state dict; auxiliary classifiers are ignored.
+
+    Args:
+        expected: the names of the network's tensors.
+        names: the names in the state dict.
+    """
+    # Checkpoints from before PyTorch 0.4.1 lack `num_batches_tracked`, which inference does not use.
+    missing = [name for name in expected if name not in names and not name.endswith("num_batches_tracked")]
+    return missing, [name for name in names if name not in expected and not name.startswith(AUXILIARY)]
 
 
 def _shortened(names: list[str]) -> str:

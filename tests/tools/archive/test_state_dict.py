@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from gradcam.network.architecture import NetworkError
 from tests.support.state_dicts import STATE, assert_state, saved, written
-from tools.archive.state_dict import read_state_dict
+from tools.archive.state_dict import read_state_dict, strip_prefixes
 
 # torch warns about some of these files.
 torch_may_warn = pytest.mark.filterwarnings("ignore::UserWarning:torch")
@@ -30,27 +30,75 @@ torch_may_warn = pytest.mark.filterwarnings("ignore::UserWarning:torch")
         ("w.pth", saved(STATE, _use_new_zipfile_serialization=False)),
         ("w.pth", saved({"state_dict": STATE, "epoch": 3})),
         ("w.pth", saved({"model": STATE, "optimizer": {"lr": 0.1}})),
-        ("w.pth", saved({f"module.{name}": tensor for name, tensor in STATE.items()})),
-        ("w.pth", saved({"state_dict": {f"module.{name}": tensor for name, tensor in STATE.items()}})),
+        ("w.pth", saved({"model_state_dict": STATE, "epoch": 3})),
         ("w.pth", saved({name: nn.Parameter(tensor) for name, tensor in STATE.items()})),
     ],
-    ids=["pt", "pth", "bin", "legacy", "state_dict", "model", "DataParallel", "both", "parameters"],
+    ids=["pt", "pth", "bin", "legacy", "state_dict", "model", "model_state_dict", "parameters"],
 )
 def test_state_dicts_are_read(tmp_path: Path, name: str, data: bytes) -> None:
     assert_state(read_state_dict(written(tmp_path / name, data)))
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_safetensors_are_read(tmp_path: Path, prefix: str) -> None:
-    data = save({prefix + name: tensor for name, tensor in STATE.items()})
-    loaded = read_state_dict(written(tmp_path / "w.safetensors", data))
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    loaded = read_state_dict(written(tmp_path / "w.safetensors", save(STATE)))
     assert_state({name: loaded[name] for name in STATE})
     assert len(loaded) == len(STATE)
 
 
-def test_a_prefix_of_some_names_only_is_kept(tmp_path: Path) -> None:
-    state = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
-    assert set(read_state_dict(written(tmp_path / "w.pt", saved(state)))) == set(state)
+@pytest.mark.parametrize("prefix", ["", "model.", "module.", "_orig_mod.", "model.module.", "module._orig_mod."])
+def test_prefixes_are_stripped_if_the_names_then_fit(prefix: str) -> None:
+    state, removed = strip_prefixes({prefix + name: tensor for name, tensor in STATE.items()}, STATE)
+    assert_state(state)
+    assert removed == prefix
+
+
+def test_a_networks_own_prefix_is_kept() -> None:
+    own = {f"model.{name}": tensor for name, tensor in STATE.items()}
+    assert strip_prefixes(own, own) == (own, "")
+    twice = {f"model.{name}": tensor for name, tensor in own.items()}
+    state, removed = strip_prefixes(twice, own)
+    assert (list(state), removed) == (list(own), "model.")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"module.fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)},
+        {**{f"model.{name}": tensor for name, tensor in STATE.items()}, "criterion.weight": torch.zeros(1)},
+        {f"model.{name}x": tensor for name, tensor in STATE.items()},
+        {f"net.{name}": tensor for name, tensor in STATE.items()},
+    ],
+    ids=["some names", "another module", "other names", "unknown prefix"],
+)
+def test_prefixes_that_do_not_make_the_names_fit_are_kept(state: dict[str, Tensor]) -> None:
+    assert strip_prefixes(state, STATE) == (state, "")
+
+
+class Traced(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+@torch_may_warn
+@pytest.mark.filterwarnings("ignore:.torch.jit:")
+def test_other_formats_are_named_with_what_to_do_instead(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(Traced(), torch.zeros(1)), str(tmp_path / "traced.pt"))
+    cases = {
+        "traced.pt": "a TorchScript archive",
+        "model.onnx": "an ONNX model",
+        "renamed.pth": "an ONNX model",
+        "whole.pth": "a pickle with the Python object torch.nn.modules.linear.Linear",
+    }
+    written(tmp_path / "model.onnx", b"whatever")
+    written(tmp_path / "renamed.pth", b"\x08\x07\x12\x07pytorch\x1a\x051.0.0")
+    written(tmp_path / "whole.pth", saved(nn.Linear(1, 1)))
+    for name, kind in cases.items():
+        with pytest.raises(NetworkError) as raised:
+            read_state_dict(tmp_path / name)
+        message = str(raised.value)
+        assert message.startswith(f"{name} is not a state dict that can be read without running code ({kind}); ")
+        assert "torch.save(model.state_dict(), …)" in message
+        assert ("gradients of the PyTorch network" in message) is ("ONNX" in kind)
 
 
 class Malicious:

@@ -36,7 +36,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
             weights="random",
             model_file=folder / "tiny.py",
             labels=folder / "labels.txt",
-            input_size=32,
+            input_size=(32, 32),
             output=folder,
         )
     )
