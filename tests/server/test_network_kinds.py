@@ -139,6 +139,10 @@ def heatmap_of(name: str, image: Image.Image, index: int) -> Any:
     return (positive / positive.max().clamp_min(1e-30)).numpy()
 
 
+def ranking(probabilities: list[float]) -> list[int]:
+    return sorted(range(len(probabilities)), key=lambda index: -probabilities[index])
+
+
 def post(server: Server, name: str, **options: Any) -> Any:
     headers = {f"Gradcam-{option}": str(value) for option, value in options.items()}
     return http_client.post(f"{server.inference_url}/predictions/{name}", data=png(PICTURE), headers=headers)
@@ -152,7 +156,7 @@ def test_probabilities_and_maps_are_those_of_the_network(name: str, server: Serv
     answer = parsed(post(server, name, Explain=count, Topk=count))
 
     expected = probabilities_of(name, PICTURE)
-    ranked = sorted(range(count), key=lambda index: -expected[index])
+    ranked = ranking(expected)
     assert [entry["index"] for entry in answer["predictions"]] == ranked
     assert [entry["label"] for entry in answer["predictions"]] == [kind.labels[index] for index in ranked]
     for entry in answer["predictions"]:
@@ -189,7 +193,7 @@ def test_the_archive_says_what_kind_it_is(server: Server) -> None:
 
 def test_a_threshold_explains_every_label_at_or_above_it(server: Server) -> None:
     expected = probabilities_of("labels", PICTURE)
-    ranked = sorted(range(5), key=lambda index: -expected[index])
+    ranked = ranking(expected)
     for count in range(1, 5):
         threshold = (expected[ranked[count - 1]] + expected[ranked[count]]) / 2
         answer = parsed(post(server, "labels", Threshold=threshold))
@@ -212,10 +216,7 @@ def test_a_threshold_in_kserves_protocols(server: Server) -> None:
         for low, high in itertools.pairwise(levels)
         if len({sum(value >= high for value in row) for row in expected}) == 2
     )
-    explained = [
-        sorted((index for index in range(5) if row[index] >= threshold), key=lambda index, row=row: -row[index])  # type: ignore[misc]
-        for row in expected
-    ]
+    explained = [[index for index in ranking(row) if row[index] >= threshold] for row in expected]
 
     parameters = {"threshold": threshold}
     v1 = http_client.post(
