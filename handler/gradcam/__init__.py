@@ -12,6 +12,7 @@ The path of a request, and the module of each step:
     batch           what each step hands to the next
     forward_passes  which items share a forward pass, and in which order
     layer_splits    the network's splits by layer
+    selection       classes to explain, once the logits are known
     results         logits and maps to results
     message         what travels between protocols and pipeline: Request, Result, Reply
     options         options of a request
@@ -21,7 +22,7 @@ The path of a request, and the module of each step:
 
     protocols/      request bodies to requests, results to replies
     images/         decoding, orientation, limits, model input
-    network/        architecture, weights, labels, target layer
+    network/        architecture, weights, labels, logits, target layer
     split/          network to trunk and head, with verification
     engines/        what runs the trunk
     explain/        formulas of the methods, maps of (image, class) pairs, boxes, overlay

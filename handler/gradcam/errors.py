@@ -2,12 +2,12 @@
 
     RequestError
     ├── InvalidRequest     400  No image, or a body of the wrong form            (protocols)
-    ├── InvalidOption      400  Name, type or range of an option                 (admission, explain, options)
+    ├── InvalidOption      400  Name, type or range of an option                 (admission, explain, options, results)
     ├── UndecodableImage   400  Not an image, or a truncated or corrupt one      (images)
     ├── TooLarge           413  More bytes or pixels than the settings allow     (admission, images, protocols)
     ├── UnsupportedImage   415  An image in a format that is not decoded         (images)
     ├── UnknownName        422  A class, layer or method that the model lacks    (admission, layer_splits, network)
-    ├── TooMany            422  More images, classes or passes than allowed      (admission, protocols)
+    ├── TooMany            422  More images, classes or passes than allowed      (admission, protocols, selection)
     ├── TooExpensive       422  Time limit of the batch or of decoding exceeded  (images, layer_splits, pipeline)
     └── NumericalOverflow  422  Overflow of the network's precision              (results)
 

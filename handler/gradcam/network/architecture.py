@@ -128,7 +128,8 @@ def described(error: BaseException, path: Path | None) -> str:
         return message
     if isinstance(error, ModuleNotFoundError):
         message += "; an archive has only this file, so it may import installed packages only"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    file = str(path.absolute())  # as importlib names it
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)
     return f"{path.name}, line {lines[-1]}: {message}" if lines else f"{path.name}: {message}"
