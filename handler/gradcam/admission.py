@@ -77,7 +77,8 @@ class Admission:
 
     def _with_default_number(self, request: Request) -> Request:
         """Return the request with the model's number of explained classes, if it states neither number nor classes."""
-        if request.options.explain is not None or request.options.targets is not None:
+        options = request.options
+        if any(chosen is not None for chosen in (options.explain, options.targets, options.threshold)):
             return request
         return replace(request, options=replace(request.options, explain=self.settings.explain))
 

@@ -195,7 +195,7 @@ def _share(name: str, value: Any) -> float:
 
 
 def _boxes(name: str, value: Any) -> float:
-    share = _alpha(name, value)
+    share = _share(name, value)
     if share == 0:
         raise InvalidOption(f"{name} must be greater than 0 and at most 1, got {truncated_repr(value)}")
     return share

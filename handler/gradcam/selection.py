@@ -38,8 +38,8 @@ class Selection:
         ranked = [index for index in most_probable(logits, len(logits)) if index != item.versus]
         if options.threshold is None:
             return ranked[: options.explained_classes]
-        reached = probabilities(logits, self.settings.activation) >= options.threshold  # (K,)
-        count = sum(bool(reached[index]) for index in ranked)
+        reached = (probabilities(logits, self.settings.activation) >= options.threshold).tolist()
+        count = sum(reached[index] for index in ranked)
         self._check_count(count, item.request.images_in_request, options.threshold)
         geometry = item.prepared.geometry
         self.admission.check_overlays(item.request, geometry.width * geometry.height, count)
