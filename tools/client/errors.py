@@ -3,12 +3,26 @@
 ClientError
 ├── ImageError             one image has no answer; the others may have theirs
 │   ├── ImageRejected      the model's handler rejected it, with a code
+│   │   └── OptionRejected  because of an option, which other images may have, too
 │   └── InvalidResponse    the response is not that of a Grad-CAM model
 └── ServerUnavailable      no server listens: every further request would fail
     └── ModelNotFound      the server does not serve the model
 """
 
 from __future__ import annotations
+
+# Codes of the handler's errors that are about the options, which are the same for all images of a run.
+OPTION_CODES = frozenset(
+    {
+        "invalid_option",
+        "unknown_class",
+        "ambiguous_class",
+        "unknown_method",
+        "unknown_layer",
+        "too_many_targets",
+        "too_many_passes",
+    }
+)
 
 
 class ClientError(Exception):
@@ -34,6 +48,10 @@ class ImageRejected(ImageError):
         self.code = code
         self.message = message
         self.status = status
+
+
+class OptionRejected(ImageRejected):
+    """The model's handler rejected an option, as it would for other images."""
 
 
 class InvalidResponse(ImageError):
