@@ -119,7 +119,6 @@ def test_other_methods_do_not_reach_management(proxied: Proxied, method: str, pa
         "/v2/models/x/versions/1/ready/x",
         "/v2/models/x;y",
         "/v2/models//ready",
-        "//v2/models/x",
         "/v2/repository/index",
         "/api-description",
         "/workflows",
@@ -133,7 +132,13 @@ def test_other_paths_do_not_reach_management(proxied: Proxied, path: str) -> Non
 
 
 def test_management_response_is_not_forwarded(proxied: Proxied) -> None:
-    for path in ("/v1/models/m", "/v2/models/m", "/v2/models/m/ready", "/v1/models/loading", "/v2/models/loading/ready"):
+    for path in (
+        "/v1/models/m",
+        "/v2/models/m",
+        "/v2/models/m/ready",
+        "/v1/models/loading",
+        "/v2/models/loading/ready",
+    ):
         assert "secret.mar" not in http_client.get(f"{proxied.proxy.url}{path}").text
 
 
