@@ -48,7 +48,7 @@ FROM ${BASE} AS app
 WORKDIR /app
 COPY config.properties docker/torchserve.properties /config/
 RUN cat /config/config.properties /config/torchserve.properties > config.properties
-COPY metrics.yaml scripts/healthcheck.py docker/entrypoint.py docker/haproxy.cfg docker/log4j2.xml ./
+COPY metrics.yaml scripts/healthcheck.py docker/entrypoint.py docker/haproxy.cfg docker/v2_model.json docker/v2_server.json docker/log4j2.xml ./
 COPY handler/gradcam/machine.py gradcam/
 COPY tools/__init__.py tools/ports.py tools/
 COPY tools/server/__init__.py tools/server/capacity.py tools/server/healthcheck.py tools/server/

@@ -22,7 +22,7 @@ VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve lens test lens-test image-test dataset-test lint fuzz reliability benchmark load-test \
+.PHONY: help setup demo serve lens test lens-test clients-test image-test dataset-test lint fuzz reliability benchmark load-test \
 	lens-screenshots image sbom lock clean
 
 # Groups that `make test` and `make lint` need.
@@ -62,6 +62,11 @@ lens-test: ## test the page in a real browser; as root, installs Debian's Chromi
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
 	@scripts/chromium.sh
 	@$(VENV)/python -m pytest tests/browser
+
+clients-test: ## test the image's HAProxy, which corrects TorchServe for standard clients; as root, installs Debian's haproxy
+	@$(ENVIRONMENT) $(TESTED)
+	@scripts/haproxy.sh
+	@$(VENV)/python -m pytest tests/proxy
 
 lens-screenshots: ## retake the screenshots of the page in docs/
 	@$(ENVIRONMENT) runtime demo timm lens dev browser

@@ -73,6 +73,8 @@ def test_image_contains_only_the_files_for_serving(served: Container) -> None:
         "/app/tools/server/__init__.py",
         "/app/tools/server/capacity.py",
         "/app/tools/server/healthcheck.py",
+        "/app/v2_model.json",
+        "/app/v2_server.json",
         "/models/efficientnet_lite0.mar",
     ]
     assert found_files(served, "find / -xdev -name 'gradcam*'") == "/app/gradcam\n"

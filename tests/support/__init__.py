@@ -9,6 +9,7 @@
 - http_client: requests that ignore proxies. grpc_client: client of TorchServe's gRPC services.
 - served: a model on a running server, its expected responses, and checks that compare the two.
 - fake_server: a stand-in for a model's server. lens_server: the page's server in front of a simulated TorchServe.
+- fake_torchserve: a stand-in for TorchServe behind the proxy. proxy: the image's HAProxy on other ports.
 - weights_site: a server that publishes weights.
 - lens_page: page object of the page. container: a container of the image. manifests: Kubernetes manifests.
 

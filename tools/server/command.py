@@ -24,6 +24,7 @@ def announce(server: Server) -> None:
     for model in server.models:
         url = f"{server.inference_url}/predictions/{model}"
         print(f"{model} is ready: {url}\n  curl -F data=@{example} {url}", flush=True)
+    print("Do not pipeline requests: TorchServe may answer them in another order; the image's HAProxy prevents it.")
     print("Ctrl-C stops the server.", flush=True)
 
 
