@@ -120,4 +120,4 @@ def _overlay(url: str | None) -> bytes | None:
 
 def _without_overlays(body: Mapping[str, Any]) -> dict[str, Any]:
     explanations = [{key: entry[key] for key in entry if key != "overlay"} for entry in body["explanations"]]
-    return {**{key: body[key] for key in ("predictions", "method", "layer", "image")}, "explanations": explanations}
+    return {**body, "explanations": explanations}
