@@ -126,15 +126,16 @@ export class ClassSearch {
   }
 }
 
-/** Indices of the matching classes: the one with that index, then labels that start with the text, then the others. */
+/** Indices of the matching classes: that index, labels with the text as a word, labels that start with it, others. */
 export function search(labels, typed) {
   const query = typed.trim().toLowerCase();
   const rank = (label, index) => {
     const name = label.toLowerCase();
     if (String(index) === query) return 0;
-    if (name.startsWith(query)) return 1;
-    return name.includes(query) ? 2 : 3;
+    if (name.split(/[^\p{L}\p{N}]+/u).includes(query)) return 1;
+    if (name.startsWith(query)) return 2;
+    return name.includes(query) ? 3 : 4;
   };
-  const ranked = labels.map((label, index) => [rank(label, index), index]).filter(([place]) => place < 3);
+  const ranked = labels.map((label, index) => [rank(label, index), index]).filter(([place]) => place < 4);
   return ranked.sort(([a, i], [b, j]) => a - b || i - j).map(([, index]) => index);
 }

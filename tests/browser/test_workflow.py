@@ -209,6 +209,7 @@ def test_the_search_with_arrow_keys_and_escape(lens: Lens) -> None:
     lens.page.wait_for_selector("#matches [role=option]")
     labels = lens.page.locator("#matches li").all_inner_texts()
     assert all("cat" in label for label in labels)
+    assert labels[0].startswith("tiger cat"), "whole words come before parts such as catamaran"
     box.press("ArrowDown")
     assert box.get_attribute("aria-activedescendant") == lens.page.locator("#matches li").nth(1).get_attribute("id")
     box.press("Escape")
