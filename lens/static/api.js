@@ -56,7 +56,8 @@ export function predictionPath(model) {
 
 /** A sample image. */
 export async function sample(name) {
-  const response = await fetch(`samples/${encodeURIComponent(name)}`);
+  const response = await send(`samples/${encodeURIComponent(name)}`);
+  if (!response.ok) throw new ApiError(`${name}: HTTP ${response.status}`, "", UNAVAILABLE.has(response.status));
   return new File([await response.blob()], name);
 }
 
@@ -65,13 +66,17 @@ function get(path) {
 }
 
 async function request(path, options) {
-  const response = await fetch(path, options).catch((error) => {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(error.message, "network", true);
-  });
+  const response = await send(path, options);
   const body = await response.json().catch(() => null);
   if (response.ok && body !== null) return body;
   // The handler's errors have another format than TorchServe's own.
   const { code, message } = body?.error ?? { code: body?.type, message: body?.message };
   throw new ApiError(message ?? `HTTP ${response.status}`, code ?? "", UNAVAILABLE.has(response.status));
+}
+
+async function send(path, options) {
+  return await fetch(path, options).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(error.message, "network", true);
+  });
 }

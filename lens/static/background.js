@@ -22,12 +22,12 @@ export function preview(file) {
 }
 
 /**
- * Draw a file with its map at full size.
+ * Draw a file with its map at full size, above its caption.
  *
  * @returns {Promise<Blob>} a PNG
  */
-export function overlay(file, grid, region, display) {
-  return run("overlay", { file, grid, region, display });
+export function overlay(file, grid, region, display, caption) {
+  return run("overlay", { file, grid, region, display, caption });
 }
 
 function run(task, values) {

@@ -1,7 +1,7 @@
 // Choosing a class: the most probable ones with their bars, and a search through all of them.
 
 import { element } from "./dom.js";
-import { percent, text } from "./texts.js";
+import { percent, significant, text } from "./texts.js";
 
 const MAX_MATCHES = 50;
 
@@ -9,7 +9,7 @@ const MAX_MATCHES = 50;
  * Show classes as radio buttons; their `change` event bubbles up from `list`.
  *
  * @param {HTMLElement} list that contains them
- * @param {{index: number, label: string, probability: number}[]} classes
+ * @param {{index: number, label: string, probability: number, strength?: number}[]} classes
  * @param {number} chosen index of a class
  */
 export function listClasses(list, classes, chosen) {
@@ -18,13 +18,15 @@ export function listClasses(list, classes, chosen) {
   if (focused) list.querySelector("input:checked")?.focus();
 }
 
-/** A class with its probability as a bar and a number. */
+/** A class with its probability as a bar and a number, and the strength of its map if it is explained. */
 export function bar(entry) {
   const track = element("span", "bar");
   const length = element("span", "length");
   length.style.width = `${100 * entry.probability}%`;
   track.append(length);
-  return [element("span", "label", entry.label), element("span", "probability", percent(entry.probability)), track];
+  const name = element("span", "label", entry.label);
+  const strength = entry.strength === undefined ? "" : text("strength.value", { value: significant(entry.strength) });
+  return [name, element("span", "probability", percent(entry.probability)), track, element("span", "strength", strength)];
 }
 
 /** A class as a radio button of the group with this name; its value is the class's index. */
@@ -124,15 +126,16 @@ export class ClassSearch {
   }
 }
 
-/** Indices of the matching classes: the one with that index, then labels that start with the text, then the others. */
+/** Indices of the matching classes: that index, labels with the text as a word, labels that start with it, others. */
 export function search(labels, typed) {
   const query = typed.trim().toLowerCase();
   const rank = (label, index) => {
     const name = label.toLowerCase();
     if (String(index) === query) return 0;
-    if (name.startsWith(query)) return 1;
-    return name.includes(query) ? 2 : 3;
+    if (name.split(/[^\p{L}\p{N}]+/u).includes(query)) return 1;
+    if (name.startsWith(query)) return 2;
+    return name.includes(query) ? 3 : 4;
   };
-  const ranked = labels.map((label, index) => [rank(label, index), index]).filter(([place]) => place < 3);
+  const ranked = labels.map((label, index) => [rank(label, index), index]).filter(([place]) => place < 4);
   return ranked.sort(([a, i], [b, j]) => a - b || i - j).map(([, index]) => index);
 }

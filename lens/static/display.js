@@ -1,8 +1,8 @@
-// The controls of how maps are drawn, shared by page and report: opacity, threshold, colors, and the color scale.
+// The controls of how maps are drawn, shared by page and report: opacity, threshold, and colors.
 
 import { COLORMAPS } from "./colormaps.js";
 import { byId, option } from "./dom.js";
-import { DEFAULT_DISPLAY, paintScale } from "./overlay.js";
+import { DEFAULT_DISPLAY } from "./overlay.js";
 import { percent, text } from "./texts.js";
 
 const STORAGE_KEY = "lens.look";
@@ -24,7 +24,6 @@ export class DisplayControls {
     byId("colormap").value = colormap;
     byId("alpha-value").textContent = percent(alpha, 0);
     byId("threshold-value").textContent = percent(threshold, 0);
-    paintScale(byId("scale"), this.value);
   }
 
   change(draw) {

@@ -1,29 +1,40 @@
-// Saving: the overlay, the response, and the command.
+// Saving: the overlay with a caption, the response, and the command. Each file says what made it.
 
 import * as background from "./background.js";
 import { byId, element } from "./dom.js";
-import { activeView, resultOf, state } from "./state.js";
+import { multiplied } from "./heatmap.js";
+import { legendText } from "./legend.js";
+import { withText } from "./png.js";
+import { activeView, resultOf, state, strongestOf } from "./state.js";
 import { showError, showStatus } from "./status.js";
-import { text } from "./texts.js";
+import { dateTime, percent, significant, text } from "./texts.js";
 import { displayControls } from "./workbench.js";
 
-/** Save the image with its map at full size, as a PNG. */
+/** Save the image with its map at full size and a caption, as a PNG. */
 export async function saveOverlay() {
-  const { response, explanation } = resultOf(activeView());
+  const view = activeView();
+  const result = resultOf(view);
+  const { response, explanation } = result;
   const { drawable } = state.image;
   const { region } = response.image;
+  const strongest = strongestOf(view);
+  const grid = multiplied(explanation.heatmap, explanation.strength / strongest);
+  const display = displayControls.value;
   try {
-    const png = await background.overlay(drawable, explanation.heatmap, region, displayControls.value);
-    save(png, explanation, "png");
+    const png = await background.overlay(drawable, grid, region, display, captionOf(result, strongest, display));
+    save(withText(png, metadataOf(result)), explanation, "png");
   } catch (error) {
     showError(new Error(text("save.failed", { reason: error.message })));
   }
 }
 
-/** Save the response as JSON. */
+/** Save the response as JSON, with the image's name, the time, and the class that was shown. */
 export function saveResponse() {
-  const { response, explanation } = resultOf(activeView());
-  save(new Blob([JSON.stringify(response, null, 2)], { type: "application/json" }), explanation, "json");
+  const { response, explanation, options, time } = resultOf(activeView());
+  const { index, label } = explanation;
+  const shown = { file: state.image.name, time: time.toISOString(), options, class: { index, label } };
+  const content = JSON.stringify({ ...response, request: shown }, null, 2);
+  save(new Blob([content], { type: "application/json" }), explanation, "json");
 }
 
 /** Copy the command, or select it where the page must not write to the clipboard. */
@@ -35,6 +46,38 @@ export async function copyCommand() {
     getSelection().selectAllChildren(byId("command"));
     showStatus(text("copy.failed"));
   }
+}
+
+/** What a saved image says: class, method, model, image and time, and the meaning of the colors. */
+function captionOf({ response, explanation, time }, strongest, display) {
+  const { label, probability, strength } = explanation;
+  const { method, layer, model } = response;
+  const values = { label, probability: percent(probability), strength: significant(strength) };
+  const lines = [
+    legendText(method, display.colormap, strongest),
+    text("caption.class", values),
+    text("caption.method", { method, layer: [layer].flat().join(", ") }),
+    text("provenance", model),
+    text("caption.file", { name: state.image.name, time: dateTime(time) }),
+  ];
+  return { lines, lowest: "0", highest: significant(strongest) };
+}
+
+/** What a saved image says to programs. */
+function metadataOf({ response, explanation, time }) {
+  const { index, label, probability, strength } = explanation;
+  const { method, layer, model } = response;
+  return {
+    model: `${model.name} ${model.version}`,
+    weights: model.weights,
+    class: `${index} ${label}`,
+    probability: String(probability),
+    strength: String(strength),
+    method,
+    layer: [layer].flat().join(","),
+    time: time.toISOString(),
+    file: state.image.name,
+  };
 }
 
 function save(blob, { index, label }, suffix) {

@@ -54,7 +54,7 @@ export async function requestExplanations(view, options, signal) {
   if (view.layer) allOptions.layer = view.layer;
   const response = await api.predict(state.model, state.image.file, allOptions, signal);
   signal.throwIfAborted();
-  return { key: keyOf(view), options: allOptions, response };
+  return { key: keyOf(view), options: allOptions, response, time: new Date() };
 }
 
 /** The classes to request: the chosen one, and with a new method or layer the most probable ones, too. */

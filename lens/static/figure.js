@@ -1,14 +1,17 @@
 // An image with its map, and the values read from it: at the pointer, the peak, the covered region.
 
 import { element } from "./dom.js";
-import { levels, share, valueAt } from "./heatmap.js";
+import { levels, multiplied, share, valueAt } from "./heatmap.js";
+import { Legend, meaning } from "./legend.js";
 import { paint, scaled } from "./overlay.js";
-import { decimal, percent, text } from "./texts.js";
+import { decimal, percent, significant, text } from "./texts.js";
 
 const MAX_HEIGHT = "58vh";
 const STEP = 1 / 40;
 const STEPS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
-const FACTS = ["pointer", "peak", "region", "colored"];
+const FACTS = ["strength", "pointer", "peak", "region", "colored"];
+// Below this probability a figure says that a strong color does not mean a likely class.
+const LOW_PROBABILITY = 0.05;
 
 /**
  * What a figure shows.
@@ -18,6 +21,8 @@ const FACTS = ["pointer", "peak", "region", "colored"];
  * @property {ImageData} preview the image, possibly reduced
  * @property {{width: number, height: number, region: number[]}} image size and covered region of the image as sent
  * @property {object | null} explanation from the response; null: none yet
+ * @property {string} method of the explanation
+ * @property {number} strongest strength that has the strongest color
  */
 
 export class Figure {
@@ -31,7 +36,8 @@ export class Figure {
     this.probability = element("span", "probability");
     this.badge = element("span", "badge", badge);
     const top = element("div", "heading");
-    top.append(this.badge, this.title, this.probability);
+    this.low = element("span", "low");
+    top.append(this.badge, this.title, this.probability, this.low);
     this.stage = element("div", "stage");
     this.canvas = element("canvas");
     this.canvas.tabIndex = 0;
@@ -40,12 +46,14 @@ export class Figure {
     this.noEvidence = element("p", "no-evidence");
     this.stage.append(this.canvas, this.marks.region, this.marks.peak, this.marks.probe, this.noEvidence);
     const caption = element("figcaption");
+    this.legend = new Legend();
+    this.lowNote = element("p", "low-note");
     this.facts = element("dl");
     this.terms = {};
     this.values = {};
     for (const name of FACTS) this.facts.append(this.fact(name));
     this.values.pointer.setAttribute("aria-live", "polite");
-    caption.append(this.facts);
+    caption.append(this.legend.element, this.lowNote, this.facts);
     this.element.append(top, this.stage, caption);
     this.listen();
   }
@@ -55,49 +63,63 @@ export class Figure {
    * @param {{colormap: string, alpha: number, threshold: number}} display
    */
   show(content, display) {
-    const resized = this.content?.explanation !== content.explanation || this.content?.preview !== content.preview;
+    const resized = ["explanation", "preview", "strongest"].some((part) => this.content?.[part] !== content[part]);
     this.content = content;
     if (resized) this.resize();
-    this.draw(display);
     this.describe();
+    this.draw(display);
     this.read();
   }
 
   /** Remove the image. */
   clear() {
-    this.content = this.map = this.probe = undefined;
+    this.content = this.grid = this.map = this.probe = undefined;
     this.canvas.width = this.canvas.height = 0;
   }
 
   /** Draw the same map with other display settings; no request, no resizing. */
   draw(display) {
-    const { preview } = this.content;
+    const { preview, explanation, method, strongest } = this.content;
     paint(this.canvas, preview, this.map, this.region, display);
     this.values.colored.textContent = this.map
       ? text("colored.value", { share: percent(share(this.map, display.threshold), 0) })
       : "–";
+    this.legend.element.hidden = !this.map;
+    if (this.map) this.legend.show(method, strongest, display);
+    const low = explanation !== null && explanation.probability < LOW_PROBABILITY;
+    this.low.hidden = this.lowNote.hidden = !low;
+    if (!low) return;
+    this.low.textContent = text("low");
+    const values = { color: text(`strongest.${display.colormap}`), probability: percent(explanation.probability) };
+    this.lowNote.textContent = text("low.note", values);
   }
 
   resize() {
-    const { preview, image, explanation } = this.content;
+    const { preview, image, explanation, strongest } = this.content;
     this.region = scaled(image.region, preview.width / image.width);
     const [left, top, right, bottom] = this.region;
     // As wide as the layout permits, but never higher than fits the window.
     this.stage.style.width = `calc(${MAX_HEIGHT} * ${preview.width / preview.height})`;
-    this.map = explanation?.evidence ? levels(explanation.heatmap, right - left, bottom - top) : null;
+    const factor = explanation?.evidence ? explanation.strength / strongest : 1;
+    this.grid = explanation && multiplied(explanation.heatmap, factor);
+    this.map = explanation?.evidence ? levels(this.grid, right - left, bottom - top) : null;
   }
 
   describe() {
-    const { name, image, explanation } = this.content;
+    const { name, image, explanation, method } = this.content;
     const label = explanation?.label ?? "";
     const evidence = explanation?.evidence;
     const [x, y] = evidence ? explanation.peak : [];
     this.title.textContent = label;
     this.probability.textContent = explanation ? percent(explanation.probability) : "";
-    this.noEvidence.textContent = text("evidence.none");
+    this.noEvidence.textContent = text(`evidence.${meaning(method)}`);
     this.noEvidence.hidden = evidence !== false;
-    const key = evidence ? "canvas" : explanation ? "canvas.none" : "canvas.bare";
-    this.canvas.setAttribute("aria-label", text(key, { name, label, x, y }));
+    const values = { name, label, x, y };
+    let description = text("canvas.bare", values);
+    if (evidence) description = text(`map.${meaning(method)}`, values);
+    else if (explanation) description = text(`map.none.${meaning(method)}`, values);
+    this.canvas.setAttribute("aria-label", description);
+    this.values.strength.textContent = explanation ? significant(explanation.strength) : "–";
     this.values.peak.textContent = evidence ? text("peak.value", { x, y }) : "–";
     const [left, top, right, bottom] = image.region;
     const whole = left === 0 && top === 0 && right === image.width && bottom === image.height;
@@ -111,7 +133,7 @@ export class Figure {
 
   /** Show the map's value at the probe, whose coordinates in the image go from 0 to 1. */
   read() {
-    const { image, explanation } = this.content;
+    const { image } = this.content;
     this.marks.probe.hidden = !this.probe;
     if (!this.probe) {
       this.values.pointer.textContent = text("pointer.none");
@@ -121,13 +143,13 @@ export class Figure {
     const y = Math.min(image.height - 1, Math.floor(this.probe[1] * image.height));
     this.place(this.marks.probe, x + 0.5, y + 0.5);
     const [left, top, right, bottom] = image.region;
-    const inside = explanation?.heatmap && x >= left && x < right && y >= top && y < bottom;
+    const inside = this.grid && x >= left && x < right && y >= top && y < bottom;
     if (!inside) {
       this.values.pointer.textContent = text("pointer.outside");
       return;
     }
     const [u, v] = [(x + 0.5 - left) / (right - left), (y + 0.5 - top) / (bottom - top)];
-    const value = decimal(valueAt(explanation.heatmap, u, v));
+    const value = decimal(valueAt(this.grid, u, v));
     this.values.pointer.textContent = text("pointer.value", { value, x, y });
   }
 

@@ -29,6 +29,11 @@ export function levels(grid, width, height, from = 0, to = height) {
   return result;
 }
 
+/** A map with all values multiplied by a factor. */
+export function multiplied(grid, factor) {
+  return grid.map((row) => row.map((value) => value * factor));
+}
+
 /** The map's value at a point of its region, both coordinates from 0 to 1. */
 export function valueAt(grid, u, v) {
   const column = neighbors(u * grid[0].length - 0.5, grid[0].length);

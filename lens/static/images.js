@@ -5,7 +5,7 @@ import * as background from "./background.js";
 import { complete, requestExplanations } from "./explanations.js";
 import { connect, selectModel } from "./models.js";
 import { keyOf, state } from "./state.js";
-import { hideError, showBusy, showError } from "./status.js";
+import { hideError, showBusy } from "./status.js";
 import { run } from "./tasks.js";
 import { text } from "./texts.js";
 import { figures, render } from "./workbench.js";
@@ -16,44 +16,79 @@ const EXPLAINED = 5;
 const FORM_BYTES = 4096;
 const MEGABYTE = 2 ** 20;
 
-/** Have an image classified and explained. */
-export function openImage(file, name = file.name) {
-  const limit = state.overview.max_body_bytes - FORM_BYTES;
-  if (file.size > limit) {
-    const [size, maximum] = [file.size, limit].map((bytes) => (bytes / MEGABYTE).toFixed(1));
-    showError(new Error(text("error.too_large", { name, size, limit: maximum })));
-    return;
+/** An image that cannot be explained. */
+class ImageError extends Error {
+  constructor(name, message) {
+    super(message);
+    this.image = name;
   }
+}
+
+/** Have an image classified and explained. Nothing of an earlier image stays visible. */
+export function openImage(file, name = file.name) {
   state.image = { name, file, drawable: file, preview: undefined };
-  state.results = [];
-  for (const view of state.views) view.target = undefined;
-  for (const figure of figures) figure.clear();
+  forgetResults();
   hideError();
   run(examine);
 }
 
+function forgetResults() {
+  if (state.image) state.image.preview = undefined;
+  state.results = [];
+  for (const view of state.views) view.target = undefined;
+  for (const figure of figures) figure.clear();
+  render();
+}
+
 export function openSample(name) {
-  run(async () => openImage(await api.sample(name)));
+  forgetResults();
+  hideError();
+  run(async (signal) => {
+    const file = await api.sample(name);
+    signal.throwIfAborted();
+    openImage(file);
+  });
 }
 
 /** Switch to a model, and explain the image with it. */
 export function changeModel(model) {
   run(async (signal) => {
-    await selectModel(model);
+    const selecting = selectModel(model);
+    forgetResults();
+    await selecting;
     signal.throwIfAborted();
     if (state.image) await examine(signal);
   });
 }
 
-/** Decode and explain the image. */
+/** Decode and explain the image, or show nothing but the reason why that is impossible. */
 async function examine(signal) {
   const { image } = state;
-  showBusy(text("working", { name: image.name }));
-  if (!state.model) await connect();
+  try {
+    checkSize(image);
+    showBusy(text("working", { name: image.name }));
+    if (!state.model) await connect();
+    await explain(image, signal);
+  } catch (error) {
+    if (signal.aborted || error.unavailable) throw error;
+    forgetResults();
+    throw new ImageError(image.name, error.message);
+  }
+}
+
+function checkSize({ file }) {
+  const limit = state.overview.max_body_bytes - FORM_BYTES;
+  if (file.size <= limit) return;
+  const [size, maximum] = [file.size, limit].map((bytes) => (bytes / MEGABYTE).toFixed(1));
+  throw new Error(text("error.too_large", { size, limit: maximum }));
+}
+
+async function explain(image, signal) {
   const decoding = decode(image, signal);
-  const first = await requestExplanations(state.views[0], { explain: String(explainedCount()) }, signal);
+  const explaining = requestExplanations(state.views[0], { explain: String(explainedCount()) }, signal);
+  // The image must not appear after its error.
+  const [first] = await Promise.all([explaining, decoding]).finally(() => decoding);
   state.results.push(first);
-  await decoding;
   if (!image.preview) await decodeOnServer(image, signal);
   signal.throwIfAborted();
   const [best, second] = first.response.predictions;

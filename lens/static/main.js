@@ -1,8 +1,8 @@
 // The page: connects what the user does to the modules that act on it.
 //
 //   main ─▶ images ─▶ models
-//     │       └─▶ explanations ─▶ workbench ─▶ figure, classes, display, curl
-//     ├─▶ downloads ─▶ background ─▶ worker
+//     │       └─▶ explanations ─▶ workbench ─▶ figure ─▶ legend; classes, display, curl
+//     ├─▶ downloads ─▶ png, background ─▶ worker ─▶ caption
 //     └─▶ tasks ─▶ status          state, texts, dom, api: used by all
 
 import { ClassSearch } from "./classes.js";
@@ -27,6 +27,10 @@ function listen() {
   byId("layer").addEventListener("change", () => choose({ layer: byId("layer").value }));
   byId("compare").addEventListener("click", toggleComparison);
   byId("change").addEventListener("change", (event) => activate(Number(event.target.value)));
+  byId("scales").addEventListener("change", (event) => {
+    state.commonScale = event.target.value === "common";
+    render();
+  });
   for (const [number, figure] of figures.entries()) {
     figure.element.addEventListener("pointerdown", () => state.comparing && activate(number));
   }

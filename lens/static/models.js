@@ -10,7 +10,7 @@ export async function connect() {
   state.overview = await api.overview();
   const { models, samples } = state.overview;
   byId("model").replaceChildren(...models.map((name) => option(name, name)));
-  byId("model-choice").hidden = models.length < 2;
+  byId("model-choice").hidden = models.length === 0;
   byId("samples").replaceChildren(...samples.map(sampleEntry));
   byId("samples-choice").hidden = samples.length === 0;
   await selectModel(models[0]);

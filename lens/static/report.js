@@ -1,10 +1,10 @@
-// A report: explained images in one file that opens from disk. `tools/client/report.py` writes the file.
+// A report: explained images in one file that opens from disk. `tools/client/html_report.py` writes the file.
 
 import { bar, radioRow } from "./classes.js";
 import { DisplayControls } from "./display.js";
 import { byId, element } from "./dom.js";
 import { Figure } from "./figure.js";
-import { dateTime, preferred, text, useLanguage } from "./texts.js";
+import { dateTime, percent, preferred, text, useLanguage } from "./texts.js";
 
 const readJson = (selector) => [...document.querySelectorAll(selector)].map((script) => JSON.parse(script.textContent));
 
@@ -16,12 +16,15 @@ class Card {
   constructor(entry, number) {
     this.entry = entry;
     this.number = number;
-    this.chosen = entry.explanations[0];
+    [this.chosen] = entry.explanations;
     this.figure = new Figure("", "h3");
     this.figure.badge.hidden = true;
     this.element = element("article", "card");
     this.classes = element("div");
-    this.element.append(element("h2", "", entry.name), this.figure.element, this.classes);
+    this.prediction = element("p", "prediction");
+    this.mapOf = element("span", "map-of");
+    this.figure.title.before(this.mapOf);
+    this.element.append(element("h2", "", entry.name), this.prediction, this.figure.element, this.classes);
     const { width, height } = entry.image;
     this.figure.stage.style.aspectRatio = `${width} / ${height}`;
     this.labels = [...entry.predictions, ...entry.explanations].map(({ label }) => label.toLowerCase());
@@ -30,6 +33,9 @@ class Card {
   /** List the explained classes, as radio buttons if there are several, and the other probable ones. */
   list() {
     const { predictions, explanations } = this.entry;
+    const [{ label, probability }] = predictions;
+    this.prediction.textContent = text("report.prediction", { label, probability: percent(probability) });
+    this.mapOf.textContent = text("report.map");
     const explained = new Set(explanations.map(({ index }) => index));
     const choices = element("fieldset");
     choices.append(element("legend", "visually-hidden", text("classes")));
@@ -46,8 +52,10 @@ class Card {
   async show() {
     this.preview ??= await pixels(this.entry.thumbnail);
     if (!this.visible) return;
-    const { name, image } = this.entry;
-    this.figure.show({ name, preview: this.preview, image, explanation: this.chosen }, displayControls.value);
+    const { name, image, method } = this.entry;
+    const explanation = this.chosen;
+    const content = { name, preview: this.preview, image, explanation, method, strongest: explanation.strength };
+    this.figure.show(content, displayControls.value);
   }
 
   hide() {
@@ -55,7 +63,7 @@ class Card {
     this.figure.clear();
   }
 
-  /** Whether the card matches a filter. */
+  /** Whether the card matches a filter: a part of a listed label, and the probability of the predicted class. */
   matches({ label, from, to }) {
     const [{ probability }] = this.entry.predictions;
     return probability >= from && probability <= to && this.labels.some((candidate) => candidate.includes(label));
@@ -121,13 +129,19 @@ function changeLanguage(language) {
   const time = dateTime(new Date(about.time));
   const [{ method, layer } = { method: "–", layer: "–" }] = entries;
   const layers = [layer].flat().join(", ");
-  byId("created").textContent = text("report.created", { time, model: about.model, method, layer: layers });
+  byId("created").textContent = text("report.created", { time, model: models(), method, layer: layers });
   displayControls.render();
   filter();
   for (const card of cards) {
     card.list();
     if (card.figure.content) card.show();
   }
+}
+
+/** The models that answered, each with its version and weights; several if one was replaced during the run. */
+function models() {
+  const answered = new Set(entries.map(({ model }) => text("provenance", model)));
+  return [...answered].join("; ") || text("report.model", { name: about.model });
 }
 
 function errorItem({ name, message }) {

@@ -8,7 +8,7 @@ export const state = {
   description: {},
   /** @type {{name: string, file: Blob, drawable: Blob, preview: ImageData | undefined} | null} */
   image: null,
-  /** Explanations received for the image: [{key, options, response}] */
+  /** Explanations received for the image: [{key, options, response, time}] */
   results: [],
   /** What the two figures show: class index (undefined: not known yet), method and layer ("": the model's default). */
   views: [
@@ -16,6 +16,8 @@ export const state = {
     { target: undefined, method: "", layer: "" },
   ],
   comparing: false,
+  /** Whether two compared maps have one color scale; otherwise each has the scale of its own maximum. */
+  commonScale: false,
   active: 0,
 };
 
@@ -30,6 +32,19 @@ export function visibleViews() {
 /** Identifies method and layer of a view; results with the same key can show each other's classes. */
 export function keyOf({ method, layer }) {
   return JSON.stringify([method, layer]);
+}
+
+/** Whether the strengths of the two figures have the same unit. */
+export function isComparable() {
+  const [left, right] = state.views;
+  return keyOf(left) === keyOf(right);
+}
+
+/** The strength that has the strongest color in a view; 0 without evidence. */
+export function strongestOf(view) {
+  const shared = state.comparing && state.commonScale && isComparable();
+  const strengths = (shared ? state.views : [view]).map((each) => resultOf(each)?.explanation.strength ?? 0);
+  return Math.max(...strengths);
 }
 
 /** The most probable classes. */

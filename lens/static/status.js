@@ -21,14 +21,21 @@ export function showStatus(message) {
   byId("status").textContent = message;
 }
 
-/** Show an error; `repeatable`: offer to try again. */
-export function showError(error, repeatable = false) {
+/** Show an error where the user sees it, and offer to try again where that can help. */
+export function showError(error) {
   document.body.classList.remove("busy");
   showStatus("");
-  byId("error-title").textContent = error.unavailable ? text("unavailable") : text("error");
+  const isNew = byId("error").hidden || byId("error-text").textContent !== error.message;
+  byId("error-title").textContent = title(error);
   byId("error-text").textContent = error.message;
-  byId("retry").hidden = !repeatable;
+  byId("retry").hidden = !error.unavailable;
   byId("error").hidden = false;
+  if (isNew) byId("error").scrollIntoView({ block: "nearest" });
+}
+
+function title({ unavailable, image }) {
+  if (unavailable) return text("unavailable");
+  return image ? text("error.image", { name: image }) : text("error");
 }
 
 export function hideError() {

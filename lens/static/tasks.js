@@ -25,7 +25,7 @@ export async function run(task) {
       return;
     } catch (error) {
       if (signal.aborted) return;
-      showError(error, true);
+      showError(error);
       if (!error.unavailable) return;
     }
     await available(signal);

@@ -61,6 +61,11 @@ export function decimal(value, digits = 2) {
   return new Intl.NumberFormat(locale, format).format(value);
 }
 
+/** A number with three significant digits. */
+export function significant(value) {
+  return new Intl.NumberFormat(locale, { maximumSignificantDigits: 3 }).format(value);
+}
+
 /** A date with its time. */
 export function dateTime(time) {
   return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "short" }).format(time);

@@ -6,8 +6,8 @@ import { command } from "./curl.js";
 import { DisplayControls } from "./display.js";
 import { byId, option } from "./dom.js";
 import { Figure } from "./figure.js";
-import { activeView, listedClasses, resultOf, state } from "./state.js";
-import { hasText, text } from "./texts.js";
+import { activeView, isComparable, listedClasses, resultOf, state, strongestOf } from "./state.js";
+import { hasText, significant, text } from "./texts.js";
 
 const BADGES = ["A", "B"];
 
@@ -21,9 +21,14 @@ export function render() {
   document.body.classList.toggle("comparing", state.comparing);
   byId("workbench").hidden = !image?.preview;
   displayControls.render();
+  const result = image?.preview && resultOf(activeView());
+  byId("save-overlay").disabled = !result?.explanation.evidence;
+  byId("save-json").disabled = !result;
+  byId("command").textContent = result ? commandFor(result) : "";
   if (!image?.preview) return;
   for (const [number, figure] of figures.entries()) renderFigure(figure, number);
-  renderPanel();
+  renderPanel(result);
+  renderScales();
 }
 
 /** Draw the figures again with changed display settings. */
@@ -40,9 +45,13 @@ function renderFigure(figure, number) {
   figure.element.classList.toggle("active", state.comparing && number === state.active);
   figure.element.setAttribute("aria-label", text("view", { badge }).trim());
   if (figure.element.hidden) return;
-  const explanation = resultOf(state.views[number])?.explanation ?? null;
+  const view = state.views[number];
+  const result = resultOf(view);
+  const explanation = result?.explanation ?? null;
+  const method = result?.response.method ?? "";
   const image = state.results[0]?.response.image ?? fullyCovered(preview);
-  figure.show({ name, preview, image, explanation }, displayControls.value);
+  const content = { name, preview, image, explanation, method, strongest: strongestOf(view) };
+  figure.show(content, displayControls.value);
 }
 
 /** Size and region of an image before the server has reported them. */
@@ -50,13 +59,14 @@ function fullyCovered({ width, height }) {
   return { width, height, region: [0, 0, width, height] };
 }
 
-function renderPanel() {
+function renderPanel(result) {
   const view = activeView();
   const { description } = state;
-  const result = resultOf(view);
   const defaultMethod = description.method ?? result?.response.method;
   const defaultLayer = description.layer ?? result?.response.layer;
-  listClasses(byId("classes"), listedClasses(), view.target);
+  const strengthOf = ({ index }) => resultOf({ ...view, target: index })?.explanation.strength;
+  const classes = listedClasses().map((entry) => ({ ...entry, strength: strengthOf(entry) }));
+  listClasses(byId("classes"), classes, view.target);
   renderNames(byId("method"), description.methods, view.method, defaultMethod);
   renderNames(byId("layer"), description.layers, view.layer, defaultLayer);
   const hint = `method.${view.method || defaultMethod}`;
@@ -64,9 +74,18 @@ function renderPanel() {
   byId("compare").setAttribute("aria-pressed", String(state.comparing));
   byId("change").hidden = !state.comparing;
   byId("change").querySelector(`[value="${state.active}"]`).checked = true;
-  byId("save-overlay").disabled = !result?.explanation.evidence;
-  byId("save-json").disabled = !result;
-  byId("command").textContent = result ? commandFor(result) : "";
+  byId("provenance").textContent = result ? text("provenance", result.response.model) : "";
+}
+
+/** Show whether two compared maps have one color scale, and what that means. */
+function renderScales() {
+  const comparable = isComparable();
+  const common = state.commonScale && comparable;
+  byId("scales").hidden = !state.comparing;
+  byId("scales").querySelector(`[value="${common ? "common" : "own"}"]`).checked = true;
+  byId("scale-common").disabled = !comparable;
+  const key = common ? "scale.common.hint" : comparable ? "scale.own.hint" : "scale.incomparable.hint";
+  byId("scales-hint").textContent = text(key, { strength: significant(strongestOf(activeView())) });
 }
 
 /** Fill a list of methods or layers; the model's default comes first. */

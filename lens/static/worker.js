@@ -1,5 +1,6 @@
 // Slow tasks that would freeze the page: decoding images, and drawing them at full size.
 
+import { MIN_WIDTH, drawCaption, layout } from "./caption.js";
 import { levels } from "./heatmap.js";
 import { blend } from "./overlay.js";
 
@@ -35,21 +36,24 @@ const TASKS = {
     return { result: { image, transparent: isTransparent(image.data) }, transfer: [image.data.buffer] };
   },
 
-  /** Draw a file with its map at full size, as a PNG. */
-  async overlay({ file, grid, region, display }) {
+  /** Draw a file with its map at full size, above its caption, as a PNG. */
+  async overlay({ file, grid, region, display, caption }) {
     const bitmap = await createImageBitmap(file, DECODING);
-    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    const { height: top } = bitmap;
+    const strip = layout(caption, Math.max(MIN_WIDTH, bitmap.width));
+    const canvas = new OffscreenCanvas(strip.width, top + strip.height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
     bitmap.close();
-    const [left, top, right, bottom] = region;
-    for (let y = top; y < bottom; y += BAND) {
+    const [left, first, right, bottom] = region;
+    for (let y = first; y < bottom; y += BAND) {
       const rows = Math.min(BAND, bottom - y);
-      const map = levels(grid, right - left, bottom - top, y - top, y - top + rows);
+      const map = levels(grid, right - left, bottom - first, y - first, y - first + rows);
       const band = context.getImageData(left, y, right - left, rows);
       const pixels = blend(band.data, band.width, map, [0, 0, band.width, rows], display);
       context.putImageData(new ImageData(pixels, band.width, rows), left, y);
     }
+    drawCaption(context, strip, top, display);
     const blob = await canvas.convertToBlob({ type: "image/png" });
     release(canvas);
     return { result: blob, transfer: [] };

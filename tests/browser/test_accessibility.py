@@ -74,6 +74,7 @@ def test_the_tab_key_reaches_everything(lens: Lens) -> None:
         visited.append(lens.page.evaluate(FOCUSED))
 
     expected = [
+        "model",
         "language",
         "choose",
         "photograph",
@@ -81,6 +82,7 @@ def test_the_tab_key_reaches_everything(lens: Lens) -> None:
         "CANVAS",
         "compare",
         "active",
+        "scale",
         "class",
         "search",
         "method",
@@ -222,7 +224,7 @@ def test_accessibility_of_a_report(report: Lens) -> None:
 
 def test_only_cards_near_the_window_take_memory(report: Lens) -> None:
     report.page.set_viewport_size({"width": 360, "height": 300})
-    drawn = "() => [...document.querySelectorAll('.view canvas')].map((canvas) => canvas.width > 0).join()"
+    drawn = "() => [...document.querySelectorAll('.stage canvas')].map((canvas) => canvas.width > 0).join()"
 
     report.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     report.page.wait_for_function(f"() => ({drawn})() === 'false,false,true'")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pytest
 from PIL import Image
 
 from tests.support.lens_page import EXAMPLES, Lens
@@ -34,7 +35,7 @@ def test_a_good_file_after_a_bad_one(lens: Lens, tmp_path: Path) -> None:
 
     lens.choose(bad)
     title, message = error_on(lens)
-    assert title == "This cannot be explained"
+    assert title == "bad.jpg cannot be explained"
     assert message.startswith("Image is truncated or corrupt")
     assert lens.page.locator("#workbench").is_hidden()
 
@@ -55,9 +56,44 @@ def test_a_file_beyond_the_limit_is_not_sent(lens: Lens, tmp_path: Path) -> None
     with file.open("wb") as written:
         written.truncate(34 * MEGABYTE)
     lens.choose(file)
-    assert error_on(lens)[1] == "large.jpg has 34.0 MB; the limit is 33.0 MB."
+    assert error_on(lens) == ("large.jpg cannot be explained", "It has 34.0 MB; the limit is 33.0 MB.")
     assert lens.page.locator("#retry").is_hidden()
     assert lens.predictions == []
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "large"])
+def test_nothing_of_the_previous_result_stays_visible(lens: Lens, tmp_path: Path, kind: str) -> None:
+    lens.explain(CHELSEA)
+    lens.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    bad = tmp_path / "other.jpg"
+    bad.write_bytes({"text": b"hello", "truncated": CHELSEA.read_bytes()[:9000], "large": bytes(34 * MEGABYTE)}[kind])
+
+    lens.choose(bad)
+
+    assert error_on(lens)[0] == "other.jpg cannot be explained"
+    lens.settle()
+    assert lens.page.locator("#workbench").is_hidden()
+    visible = lens.page.locator("body").inner_text()
+    assert "Egyptian cat" not in visible
+    assert "chelsea" not in visible
+    box = lens.page.locator("#error").bounding_box()
+    scrolled = lens.page.evaluate("[scrollY, innerHeight]")
+    assert box["y"] >= 0, f"the error is above the window, {scrolled}"
+    assert box["y"] + box["height"] <= scrolled[1]
+    assert lens.page.locator("#retry").is_hidden()
+    assert lens.page.locator("#save-overlay").is_disabled()
+    assert lens.page.locator("#save-json").is_disabled()
+
+
+def test_a_model_that_rejects_the_image_shows_nothing_of_the_other_model(lens: Lens) -> None:
+    lens.explain(CHELSEA)
+    rejection = {"status": 400, "json": {"error": {"code": "invalid_option", "message": "no"}}}
+    lens.page.route("**/predictions/middle", lambda route: route.fulfill(**rejection))
+
+    lens.page.select_option("#model", "middle")
+
+    assert error_on(lens) == ("chelsea.jpg cannot be explained", "no")
+    assert lens.page.locator("#workbench").is_hidden()
 
 
 def test_an_unusable_layer_is_reverted(lens: Lens) -> None:

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
@@ -208,6 +209,7 @@ def test_the_search_with_arrow_keys_and_escape(lens: Lens) -> None:
     lens.page.wait_for_selector("#matches [role=option]")
     labels = lens.page.locator("#matches li").all_inner_texts()
     assert all("cat" in label for label in labels)
+    assert labels[0].startswith("tiger cat"), "whole words come before parts such as catamaran"
     box.press("ArrowDown")
     assert box.get_attribute("aria-activedescendant") == lens.page.locator("#matches li").nth(1).get_attribute("id")
     box.press("Escape")
@@ -226,9 +228,11 @@ def test_a_class_without_evidence(lens: Lens) -> None:
     lens.page.wait_for_selector(".no-evidence:visible")
 
     assert lens.page.locator(".no-evidence").first.inner_text() == "No evidence for this class in this image."
+    assert lens.page.locator(".legend").first.is_hidden()
+    assert lens.fact("strength") == "0"
     assert lens.title() == unsupported["label"]
     assert lens.page.locator("#save-overlay").is_disabled()
-    assert lens.page.locator(".view canvas").first.get_attribute("aria-label") == (
+    assert lens.page.locator(".stage canvas").first.get_attribute("aria-label") == (
         f"chelsea.jpg: no evidence for {unsupported['label']}."
     )
 
@@ -240,7 +244,7 @@ def test_the_value_at_the_pointer(lens: Lens, png: Path) -> None:
     lens.explain(png)
     grid = np.array(lens.response(png)["explanations"][0]["heatmap"], np.float32)
     resized = cv2.resize(grid, (451, 300))
-    box = lens.page.locator(".view canvas").first.bounding_box()
+    box = lens.page.locator(".stage canvas").first.bounding_box()
 
     for across, down in ((0.1, 0.2), (0.5, 0.5), (0.9, 0.7)):
         lens.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
@@ -253,7 +257,7 @@ def test_the_value_at_the_pointer(lens: Lens, png: Path) -> None:
 
 def test_values_with_the_arrow_keys(lens: Lens) -> None:
     lens.explain(CHELSEA)
-    lens.page.locator(".view canvas").first.focus()
+    lens.page.locator(".stage canvas").first.focus()
 
     lens.page.keyboard.press("ArrowRight")
     assert lens.fact("pointer").endswith("at 225, 150")
@@ -344,7 +348,55 @@ def test_the_overlay_is_saved_at_full_size(lens: Lens, tmp_path: Path) -> None:
     best = lens.response(path)["predictions"][0]
     assert download.value.suggested_filename == f"large.{best['index']}-{best['label'].lower().replace(' ', '-')}.png"
     saved = decoded(Path(download.value.path()).read_bytes())
-    assert difference(saved, lens.overlay(path, best["index"])) <= MAX_DIFFERENCE
+    assert difference(saved[:1600], lens.overlay(path, best["index"])) <= MAX_DIFFERENCE
+    caption = saved[1600:]
+    levels = np.arange(256, dtype=np.uint8)
+    colors = cv2.applyColorMap(levels, cv2.COLORMAP_JET)[:, 0, ::-1]
+    assert set(map(tuple, colors)) <= set(map(tuple, caption.reshape(-1, 3))), "the caption has the color scale"
+
+
+def test_a_saved_image_says_what_made_it(lens: Lens) -> None:
+    lens.explain(CHELSEA)
+    answer = lens.response(CHELSEA)
+    best, model = answer["explanations"][0], answer["model"]
+    before = datetime.now(timezone.utc)
+
+    with lens.page.expect_download() as download:
+        lens.page.get_by_role("button", name="Image with colors (PNG)").click()
+
+    saved = Image.open(download.value.path())
+    saved.load()
+    texts = dict(saved.text)  # type: ignore[attr-defined]
+    made = datetime.fromisoformat(texts.pop("time").replace("Z", "+00:00"))
+    assert abs((made - before).total_seconds()) < 60
+    assert texts == {
+        "model": f"{MODEL} 1.0",
+        "weights": model["weights"],
+        "class": "285 Egyptian cat",
+        "probability": str(best["probability"]),
+        "strength": str(best["strength"]),
+        "method": "gradcam",
+        "layer": answer["layer"],
+        "file": "chelsea.jpg",
+    }
+
+
+def test_a_narrow_image_has_a_readable_caption(lens: Lens, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.png"
+    Image.open(CHELSEA).resize((60, 200)).save(path)
+    lens.explain(path)
+
+    with lens.page.expect_download() as download:
+        lens.page.get_by_role("button", name="Image with colors (PNG)").click()
+
+    saved = decoded(Path(download.value.path()).read_bytes())
+    best = lens.response(path)["predictions"][0]["index"]
+    assert difference(saved[:200, :60], lens.overlay(path, best)) <= MAX_DIFFERENCE
+    assert saved.shape[1] == 480
+    caption = saved[200:].astype(int)
+    ink = (caption.max(axis=2) < 90).any(axis=1)
+    lines = np.flatnonzero(np.diff(np.concatenate([[0], ink, [0]])) == 1)
+    assert len(lines) >= 5, "a scale and a line each about class, method, model, and file"
 
 
 @pytest.mark.parametrize("name", ["chelsea.png", "a b'c;d\"e.png"])
@@ -363,7 +415,13 @@ def test_the_command_returns_the_saved_response(lens: Lens, png: Path, name: str
         ["sh", "-c", command], cwd=file.parent, capture_output=True, text=True, check=True, timeout=60
     )
 
+    request = saved.pop("request")
+    assert request["file"] == name
+    assert request["class"] == {"index": CAT, "label": "Egyptian cat"}
+    assert request["options"]["method"] == "hirescam"
+    datetime.fromisoformat(request["time"].replace("Z", "+00:00"))
     assert saved["method"] == "hirescam"
+    assert saved["model"]["name"] == MODEL
     assert json.loads(completed.stdout) == saved
 
 

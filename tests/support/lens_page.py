@@ -112,7 +112,7 @@ class Lens:
 
     def pixels(self, number: int = 0) -> Pixels:
         """Return the pixels of a figure's canvas, RGB, (H, W, 3)."""
-        width, height, content = self.page.locator(".view canvas").nth(number).evaluate(CANVAS)
+        width, height, content = self.page.locator(".stage canvas").nth(number).evaluate(CANVAS)
         flat = np.frombuffer(base64.b64decode(content), np.uint8)
         assert (flat[3::4] == 255).all()
         return flat.reshape(height, width, 4)[:, :, :3]

@@ -1,4 +1,4 @@
-"""The command `scripts/screenshots.py`: screenshots of the page for `docs/`, from a real browser and TorchServe.
+"""The command `scripts/screenshots.py`: the page's images in `docs/`, from a real browser and TorchServe.
 
 `make lens-screenshots` runs it after installing what it needs.
 """
@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from gradcam.network.architecture import EFFICIENTNET_LITE0
 from tools.archive.build import Build, build_if_needed
 from tools.client import predict
-from tools.lens import runner
+from tools.client.client import Client
+from tools.lens import example_figure, runner
 from tools.paths import DOCS, EXAMPLES, ROOT
 from tools.ports import HOST, PURPOSES
 from tools.server.port_check import free_port
@@ -63,7 +64,7 @@ def take(browser: Browser, url: str) -> None:
     explain(page, "coffee.jpg")
     page.locator("#compare").click()
     page.get_by_role("radio", name="coffee mug").check()
-    page.locator(".view").nth(1).locator("canvas").hover(position={"x": 150, "y": 150})
+    page.locator(".stage canvas").nth(1).hover(position={"x": 150, "y": 150})
     save(page, "lens")
 
     page = open_page(browser, url, **DESKTOP, color_scheme="dark")
@@ -91,9 +92,19 @@ def take_report(browser: Browser, torchserve: str) -> None:
         save(page, "lens-report")
 
 
+def write_example_figure(torchserve: str) -> None:
+    """Write the image of the README."""
+    with Client(torchserve, EFFICIENTNET_LITE0) as client:
+        panels = [example_figure.panel(client, EXAMPLES / name) for name in example_figure.EXAMPLES]
+    path = DOCS / "explained.jpg"
+    example_figure.compose(panels).save(path, quality=QUALITY)
+    print(f"{path.relative_to(ROOT)}: {', '.join(panel.title for panel in panels)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    argparse.ArgumentParser(description="Take the screenshots of the page in docs/.").parse_args(arguments)
+    description = "Take the screenshots of the page in docs/, and write the README's image."
+    argparse.ArgumentParser(description=description).parse_args(arguments)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     archive = build_if_needed(Build(EFFICIENTNET_LITE0))
     port = free_port()
@@ -105,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Chromium's own sandbox does not work for root, in a container.
         playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
     ):
+        write_example_figure(server.inference_url)
         take(browser, f"http://{HOST}:{page_port}/")
         take_report(browser, server.inference_url)
     return 0

@@ -74,7 +74,8 @@ def test_an_interrupted_run_leaves_a_complete_page(tmp_path: Path) -> None:
 
 def test_every_module_is_embedded_and_none_is_fetched() -> None:
     modules = html_report.modules()
-    assert set(modules) == {"report", "classes", "colormaps", "display", "dom", "figure", "heatmap", "overlay", "texts"}
+    shared = {"classes", "colormaps", "display", "dom", "figure", "heatmap", "legend", "overlay", "texts"}
+    assert set(modules) == {"report", *shared}
     imported = {name for source in modules.values() for name in re.findall(r'from "(.*?)"', source)}
     assert imported == {f"lens/{name}" for name in set(modules) - {"report"}}
     page = html_report.page("m")
