@@ -38,12 +38,17 @@ setup: ## create the environment .venv
 
 demo: ## build an archive, start a server, and explain one photograph
 	@$(ENVIRONMENT) runtime demo
-	@$(VENV)/python scripts/demo.py --weights $(WEIGHTS)
+	@$(VENV)/python scripts/demo.py --model $(MODEL) --weights $(WEIGHTS)
 
-serve: ## build the archive if needed and serve it in the foreground; stop with Ctrl-C
+# MODEL is an architecture, whose archive is built, or the path of an archive, which is served as it is.
+ARCHIVE := $(if $(filter %.mar,$(MODEL)),$(MODEL),model_store/$(MODEL).mar)
+
+serve: ## build the archive if needed and serve it in the foreground; MODEL=path/to/archive.mar serves that; stop with Ctrl-C
 	@$(ENVIRONMENT) runtime demo $(filter openvino,$(ENGINE))
+ifeq ($(filter %.mar,$(MODEL)),)
 	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --engine $(ENGINE) --if-needed
-	@$(VENV)/python scripts/serve.py --port $(PORT) model_store/$(MODEL).mar
+endif
+	@$(VENV)/python scripts/serve.py --port $(PORT) $(if $(CORS),--cors '$(CORS)') $(ARCHIVE)
 
 lens: ## serve the page at LENS_PORT, with the TorchServe at PORT or a new one
 	@$(ENVIRONMENT) runtime demo lens

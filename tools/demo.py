@@ -14,7 +14,9 @@ from gradcam.network.architecture import NetworkError
 from tools.archive.build import Build, build_with_fallback
 from tools.client import predict
 from tools.client.client import Client
+from tools.client.endpoint import DEFAULT_MODEL
 from tools.client.files import find_images
+from tools.client.predict import Run
 from tools.paths import BUILD, EXAMPLE_IMAGE
 from tools.server.errors import ServerError
 from tools.server.port_check import free_port
@@ -27,30 +29,40 @@ LOGS = BUILD / "logs" / "demo"
 console = Console()
 
 
-def build_archive(weights: str) -> Path:
-    """Build the archive of ResNet-18, or of EfficientNet-Lite0 if the weights cannot be downloaded."""
+def build_archive(model: str, weights: str) -> Path:
+    """Build the archive of a network, or of EfficientNet-Lite0 if the weights cannot be downloaded.
+
+    Args:
+        model: an architecture, or the path of an archive, which is used as it is.
+        weights: as for build_mar.py.
+    """
     console.rule("1  Archive")
+    if model.endswith(".mar"):
+        console.print(model, highlight=False)
+        return Path(model)
     return build_with_fallback(
-        Build("resnet18", weights), lambda message: console.print(message, style="yellow", highlight=False)
+        Build(model, weights), lambda message: console.print(message, style="yellow", highlight=False)
     )
 
 
-def explain_photograph(server: Server, model: str) -> int:
-    """Explain the photograph, print the table, write the overlay; return the exit status."""
+def explain_photograph(server: Server, model: str) -> Run:
+    """Explain the photograph, print the table, and write the overlay."""
     console.rule("3  One photograph")
     images = find_images([Path(os.path.relpath(EXAMPLE_IMAGE))], OVERLAYS)
     with Client(server.inference_url, model) as client:
-        return predict.run(client, images, {}, Path(os.path.relpath(OVERLAYS)))
+        done = predict.run(client, images, {}, Path(os.path.relpath(OVERLAYS)))
+    predict.print_run(done, OVERLAYS)
+    return done
 
 
-def run(weights: str) -> int:
+def run(model: str, weights: str) -> int:
     """Run the demo and return its exit status.
 
     Raises:
         NetworkError: the archive cannot be built.
         ServerError: the server cannot be started.
     """
-    archive = build_archive(weights)
+    archive = build_archive(model, weights)
     console.rule("2  TorchServe")
     with (
         console.status("Waiting for a worker that has loaded the model") as waiting,
@@ -58,20 +70,23 @@ def run(weights: str) -> int:
     ):
         waiting.stop()
         console.print(f"{archive.stem} is ready: {server.inference_url}/predictions/{archive.stem}")
-        status = explain_photograph(server, archive.stem)
+        done = explain_photograph(server, archive.stem)
     console.rule("Done: the server is stopped")
-    console.print("To keep one running:  make serve MODEL=" + archive.stem)
-    return status
+    console.print("To keep one running:  make serve MODEL=" + (model if model.endswith(".mar") else archive.stem))
+    for overlay in done.overlays:
+        console.print(f"Open the overlay:     {overlay}", highlight=False, soft_wrap=True)
+    return done.status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(description="Build an archive, serve it, and classify and explain one photograph.")
-    parser.add_argument("--weights", default="default", help="weights of ResNet-18, as for build_mar.py")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="an architecture, or an archive (default: %(default)s)")
+    parser.add_argument("--weights", default="default", help="weights of the architecture, as for build_mar.py")
     options = parser.parse_args(arguments)
     handle_signals()
     try:
-        return run(options.weights)
+        return run(options.model, options.weights)
     except (NetworkError, ServerError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

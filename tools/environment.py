@@ -11,6 +11,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ from tools.paths import HANDLER, REQUIREMENTS, ROOT
 MINIMUM_PYTHON = (3, 10)
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+# What a large group downloads.
+SIZES = {"runtime": "downloads about 3 GB, mostly CUDA libraries"}
 
 
 @contextmanager
@@ -59,10 +62,13 @@ def install(group: str) -> None:
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
-    print(f"Installing {lock.relative_to(ROOT)} into {VENV}", flush=True)
+    size = f" ({SIZES[group]})" if group in SIZES else ""
+    print(f"Installing {lock.relative_to(ROOT)}{size}", end=" … ", flush=True)
+    start = time.monotonic()
     # --no-deps: the lock is complete, and pip checks the hash of every file.
-    options = ["--disable-pip-version-check", "--no-deps", "--require-hashes", "--requirement", str(lock)]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--requirement", str(lock)]
     subprocess.run([str(PYTHON), "-m", "pip", "install", *options], check=True)
+    print(f"{time.monotonic() - start:.0f} s", flush=True)
     stamp.write_text(digest)
 
 
@@ -106,5 +112,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 install(group)
             except subprocess.CalledProcessError as error:
-                sys.exit(f"pip could not install the group {group!r} (see its message above); exit {error.returncode}")
+                sys.exit(f"\npip could not install the group {group!r} (see its message above); exit {error.returncode}")
     return 0

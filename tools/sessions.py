@@ -12,14 +12,18 @@ MAX_CONNECTIONS = 8
 # A request changes nothing on the server, so it may be sent again. TorchServe answers 503 for "queue full" and "no
 # worker yet", and 500 or 507 for "Worker died.", to every request of that worker's batch; a server that stops breaks
 # connections. All of these are temporary: a dead worker is replaced within 15 s. Other failures would repeat.
+TEMPORARY_STATUSES = frozenset({500, 503, 507})
+STATUS_RETRIES, BACKOFF_FACTOR = 6, 0.5
+# Pauses before the second, third, … attempt, as urllib3 computes them.
+BACKOFF_SECONDS = (0.0, *(BACKOFF_FACTOR * 2**number for number in range(1, STATUS_RETRIES)))
 RETRIES = Retry(
     total=None,
     connect=0,
     read=1,
-    status=6,
-    status_forcelist={500, 503, 507},
+    status=STATUS_RETRIES,
+    status_forcelist=TEMPORARY_STATUSES,
     allowed_methods={"POST"},
-    backoff_factor=0.5,
+    backoff_factor=BACKOFF_FACTOR,
     raise_on_status=False,
 )
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -23,7 +23,7 @@ def signals() -> Iterator[None]:
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (NetworkError("no weights"), 1), (None, 0)])
 def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, status: int) -> None:
-    def run(_weights: str) -> int:
+    def run(_model: str, _weights: str) -> int:
         if error is not None:
             raise error
         return 0

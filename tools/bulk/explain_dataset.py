@@ -48,7 +48,7 @@ from tools.bulk.worker_process import PROGRAM, WorkerError, WorkerProcess
 OUTPUT = Path("build/explained")
 ROWS_PER_FILE = 128
 # Options of the handler's requests; docs/bulk.md describes them.
-OPTIONS = ("targets", "explain", "threshold", "topk", "method", "layer", "smooth")
+OPTIONS = ("targets", "explain", "threshold", "topk", "method", "layer", "smooth", "versus", "boxes")
 # A lost node may take several actors with it while they load.
 INIT_DEATHS = 10
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Protocol
 
-import requests
-
-from tools.client.errors import ImageError, ImageRejected, InvalidResponse
+from tools.client.errors import OPTION_CODES, ImageError, ImageRejected, InvalidResponse, OptionRejected
 
 Heatmap = Sequence[Sequence[float]]
+
+
+class HttpResponse(Protocol):
+    """What the responses of requests and of httpx have in common."""
+
+    @property
+    def status_code(self) -> int:
+        """Status of the response."""
+
+    @property
+    def text(self) -> str:
+        """Body of the response."""
+
+    def json(self) -> Any:
+        """Parse the body as JSON; raise ValueError if it is not."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,16 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class ModelIdentity:
+    """What answered."""
+
+    name: str
+    version: str
+    weights: str
+    """The first 12 hexadecimal digits of the weights' SHA-256."""
+
+
+@dataclass(frozen=True)
 class Explanation(Prediction):
     """A class, its probability, and where in the image its evidence is."""
 
@@ -34,6 +58,10 @@ class Explanation(Prediction):
     """Rows of a map with values in [0, 1], at the layer's resolution; None if it was not requested."""
     overlay: bytes | None
     """The image with the map drawn on it, a PNG or JPEG file; None if it was not requested."""
+    strength: float | None = None
+    """The map's maximum before its division by it, in units of the class's score; None from servers before 0.2."""
+    boxes: tuple[Mapping[str, Any], ...] = ()
+    """Rectangles of the regions above the share that the option `boxes` names, largest first, as in the response."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +75,18 @@ class Answer:
     layer: str
     document: Mapping[str, Any]
     """The JSON object of the response, without overlays."""
+    model: ModelIdentity | None = None
+    """None from servers before 0.2."""
+
+    def classes(self) -> Iterator[tuple[Prediction, Explanation | None]]:
+        """Yield each class with its explanation: the most probable classes, then other explained ones."""
+        explanations = {entry.index: entry for entry in self.explanations}
+        for entry in self.predictions:
+            yield entry, explanations.pop(entry.index, None)
+        yield from ((entry, entry) for entry in explanations.values())
 
 
-def parse_answer(response: requests.Response) -> Answer:
+def parse_answer(response: HttpResponse) -> Answer:
     """Parse the response to one image.
 
     Raises:
@@ -57,7 +94,7 @@ def parse_answer(response: requests.Response) -> Answer:
         ImageError: it is another error, such as TorchServe's or a proxy's.
         InvalidResponse: it is not the response of a Grad-CAM model.
     """
-    if not response.ok:
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
         raise response_error(response)
     try:
         body = response.json()
@@ -67,29 +104,39 @@ def parse_answer(response: requests.Response) -> Answer:
             method=str(body["method"]),
             layer=str(body["layer"]),
             document=_without_overlays(body),
+            model=ModelIdentity(**body["model"]) if "model" in body else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise invalid_response(response) from error
 
 
-def invalid_response(response: requests.Response) -> InvalidResponse:
+def invalid_response(response: HttpResponse) -> InvalidResponse:
     """Return the error for a response that is not that of a Grad-CAM model."""
     return InvalidResponse(f"the response is not that of a Grad-CAM model: {response.text[:80]}")
 
 
-def response_error(response: requests.Response) -> ImageError:
+def response_error(response: HttpResponse) -> ImageError:
     """Return the error of a failed response from the handler, from TorchServe, or from a proxy between."""
     try:
         body = response.json()
-    except requests.JSONDecodeError:
+    except ValueError:
         body = None
     match body:
         case {"error": {"code": code, "message": message}}:
-            return ImageRejected(str(code), str(message), response.status_code)
-        case {"type": kind, "message": message}:
-            return ImageError(f"{kind}: {message}")
+            kind = OptionRejected if code in OPTION_CODES else ImageRejected
+            return kind(str(code), str(message), response.status_code)
+        case {"type": exception, "message": message}:
+            return ImageError(f"{exception}: {message}")
         case _:
-            return ImageError(f"HTTP {response.status_code} {response.reason}")
+            return ImageError(f"HTTP {response.status_code} {_phrase(response.status_code)}".rstrip())
+
+
+def _phrase(status: int) -> str:
+    """Return the standard reason of a status; empty for one that has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def parse_prediction(entry: Mapping[str, Any]) -> Prediction:
@@ -106,8 +153,14 @@ def _explanation(entry: Mapping[str, Any]) -> Explanation:
     if entry["evidence"]:
         x, y = entry["peak"]
         peak = int(x), int(y)
+    strength = entry.get("strength")
     return Explanation(
-        **vars(parse_prediction(entry)), peak=peak, heatmap=entry.get("heatmap"), overlay=_overlay(entry.get("overlay"))
+        **vars(parse_prediction(entry)),
+        peak=peak,
+        heatmap=entry.get("heatmap"),
+        overlay=_overlay(entry.get("overlay")),
+        strength=None if strength is None else float(strength),
+        boxes=tuple(entry.get("boxes", ())),
     )
 
 
@@ -120,4 +173,4 @@ def _overlay(url: str | None) -> bytes | None:
 
 def _without_overlays(body: Mapping[str, Any]) -> dict[str, Any]:
     explanations = [{key: entry[key] for key in entry if key != "overlay"} for entry in body["explanations"]]
-    return {**{key: body[key] for key in ("predictions", "method", "layer", "image")}, "explanations": explanations}
+    return {**body, "explanations": explanations}

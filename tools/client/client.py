@@ -4,39 +4,38 @@
         answer = client.explain(Path("cat.jpg").read_bytes(), targets=["tabby", 285], overlay="jpeg")
     print(answer.predictions[0].label, answer.explanations[0].peak)
 
-It needs the package requests and nothing else. `tools.client.errors` lists the exceptions.
+It needs the package requests and nothing else. `tools.client.errors` lists the exceptions;
+`tools.client.async_client` has the same client for asyncio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from urllib.parse import quote
 
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from tools.client.answers import Answer, invalid_response, parse_answer, response_error
-from tools.client.errors import ImageError, ModelNotFound, ServerUnavailable
+from tools.client.answers import Answer
+from tools.client.endpoint import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    DEFAULT_MODEL,
+    Endpoint,
+    OptionValue,
+    image_file,
+    options_form,
+)
+from tools.client.errors import ImageError, ServerUnavailable
 from tools.ports import INFERENCE_URL
 from tools.sessions import MAX_CONNECTIONS, open_session
 
-DEFAULT_MODEL = "resnet18"
-CONNECT_SECONDS, ANSWER_SECONDS = 5, 120
 
-OptionValue = str | int | float | bool | Sequence[int | str] | None
-
-
-class Client:
+class Client(Endpoint):
     """A model on a server.
 
     Connections are kept alive, requests are repeated while the server is overloaded or replaces a dead worker, and
     several threads may use one client. Close it, or use it as a context manager.
-
-    Attributes:
-        url: root of the server's inference API.
-        model: name of the model.
-        version: of the model; None: the server's default version.
     """
 
     def __init__(
@@ -57,9 +56,7 @@ class Client:
             headers: sent with every request, such as `{"Authorization": "Bearer …"}`.
             connections: how many to keep open at most.
         """
-        self.url = url.rstrip("/")
-        self.model = model
-        self.version = version
+        super().__init__(url, model, version=version)
         self._session = open_session(url, connections)
         self._session.headers.update(headers or {})
 
@@ -77,72 +74,29 @@ class Client:
         """Close the connections."""
         self._session.close()
 
-    @property
-    def endpoint(self) -> str:
-        """The address that takes images."""
-        names = [self.model] if self.version is None else [self.model, self.version]
-        return "/".join([f"{self.url}/predictions", *(quote(name, safe="") for name in names)])
-
     def explain(self, image: bytes, **options: OptionValue) -> Answer:
         """Classify and explain one image.
 
         Args:
             image: an image file of any supported format.
-            **options: the request's options by name (docs/requests.md): `topk`, `targets`, `explain`, `method`,
-                `layer`, `smooth`, `heatmap`, `overlay`, `colormap`, `alpha`. None leaves the choice to the server;
-                `targets` and `layer` may be sequences.
+            **options: the request's options by name, such as `topk`, `targets` or `overlay` (docs/requests.md lists
+                all). None leaves the choice to the server; `targets` and `layer` may be sequences.
 
         Raises:
             ImageRejected: the model's handler rejected the image or an option.
             ImageError: there is no usable response, and other images may have one.
             ServerUnavailable: no server answers, or it does not serve the model.
         """
-        response = self._post(image, options_form(options))
-        if response.status_code == requests.codes.not_found:
-            raise ModelNotFound(f"{self.url} has no model {self._name!r} ({response_error(response)})")
-        answer = parse_answer(response)
-        if options.get("overlay", "none") not in {None, "none"} and any(
-            explanation.overlay is None for explanation in answer.explanations
-        ):
-            raise invalid_response(response)
-        return answer
-
-    @property
-    def _name(self) -> str:
-        return self.model if self.version is None else f"{self.model}/{self.version}"
+        return self._answer(self._post(image, options_form(options)), options)
 
     def _post(self, image: bytes, form: Mapping[str, str]) -> requests.Response:
-        """Send an image as a multipart form: unlike headers, its fields may carry labels in any script."""
-        # A constant name for the part: a file's own name might hold what a multipart header cannot.
-        files = {"data": ("image", image, "application/octet-stream")}
+        timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
         try:
-            return self._session.post(self.endpoint, files=files, data=form, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))
+            return self._session.post(self.endpoint, files=image_file(image), data=form, timeout=timeout)
         except requests.RequestException as error:
             if _is_unreachable(error):
                 raise ServerUnavailable(f"No server answers at {self.url}") from error
-            raise ImageError(f"no answer from the server: {error}") from error
-
-
-def options_form(options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Return options as the fields of a form; those that are None are left out."""
-    return {name: _option_text(name, value) for name, value in options.items() if value is not None}
-
-
-def quote_label(label: str) -> str:
-    """Return a label in double quotes, as one entry of the option `targets`."""
-    return '"' + label.replace('"', '""') + '"'
-
-
-def _option_text(name: str, value: OptionValue) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, Sequence):
-        return str(value)
-    return ",".join(
-        quote_label(entry) if name == "targets" and isinstance(entry, str) else str(entry) for entry in value
-    )
+            raise ImageError(_reason(error)) from error
 
 
 def _is_unreachable(error: requests.RequestException) -> bool:
@@ -151,3 +105,17 @@ def _is_unreachable(error: requests.RequestException) -> bool:
         return True
     cause = error.args[0] if error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Return one sentence for a request that had no response; the exception's own text names its internals."""
+    cause = error.args[0] if error.args else None
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(getattr(cause, "reason", "")):
+        return f"no answer from the server within {ANSWER_SECONDS} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no answer from the server: its TLS certificate or protocol was not accepted"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "no answer from the server: the proxy failed"
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return "no answer from the server: it closed the connection"
+    return f"no answer from the server: {type(error).__name__}"

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.client.answers import Answer
-from tools.client.client import Client, OptionValue
+from tools.client.client import Client
+from tools.client.endpoint import OptionValue
 from tools.client.errors import ImageRejected
 from tools.client.table import printable
 

@@ -3,12 +3,16 @@
 ClientError
 ├── ImageError             one image has no answer; the others may have theirs
 │   ├── ImageRejected      the model's handler rejected it, with a code
+│   │   └── OptionRejected  because of an option: it would reject every image
 │   └── InvalidResponse    the response is not that of a Grad-CAM model
 └── ServerUnavailable      no server listens: every further request would fail
     └── ModelNotFound      the server does not serve the model
 """
 
 from __future__ import annotations
+
+# Codes of the handler's errors that depend on the options and the model, not on the image.
+OPTION_CODES = frozenset({"unknown_class", "ambiguous_class", "unknown_method", "unknown_layer", "too_many_targets"})
 
 
 class ClientError(Exception):
@@ -34,6 +38,10 @@ class ImageRejected(ImageError):
         self.code = code
         self.message = message
         self.status = status
+
+
+class OptionRejected(ImageRejected):
+    """The model's handler rejected an option, as it would for every image."""
 
 
 class InvalidResponse(ImageError):

@@ -1,8 +1,9 @@
 """The command `scripts/predict.py`: explain image files, print a table, write overlays.
 
-paths → find_images → ImageFile → Client.explain → Answer → save_overlays → Result → print_table, HtmlReport
+paths → find_images → ImageFile → explained.explain_all → Result → print_table, or sinks: report, bundle, JSON, CSV
 
-An `ImageError` concerns one image and becomes its row of the table; `ServerUnavailable` ends the run.
+An `ImageError` concerns one image and becomes its row of the table; `ServerUnavailable` and `OptionRejected`, which
+every image would meet, end the run.
 """
 
 from __future__ import annotations
@@ -10,119 +11,77 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import track
 
-from tools.client.answers import Answer
-from tools.client.arguments import class_count, server_url, target_list
-from tools.client.client import DEFAULT_MODEL, Client, OptionValue
-from tools.client.errors import ImageError, ModelNotFound, ServerUnavailable
+from tools.client.arguments import add_header_argument, add_request_arguments, request_options, server_url
+from tools.client.client import Client
+from tools.client.endpoint import DEFAULT_MODEL, OptionValue
+from tools.client.errors import ClientError, ImageError, ModelNotFound, OptionRejected, ServerUnavailable
+from tools.client.explained import IN_FLIGHT, Result, explain_all, without_maps
 from tools.client.files import ImageFile, find_images
 from tools.client.html_report import HtmlReport
+from tools.client.records import CsvRows, JsonLines
 from tools.client.table import print_table, printable
 from tools.ports import INFERENCE_URL
+from tools.server import management
+from tools.server.management import ManagementError
 from tools.server.signals import INTERRUPTED
 
 OUTPUT = Path("build/overlays")
-# Several requests at once, so that the server can form batches.
-IN_FLIGHT = 8
-LABEL_CHARACTERS = 40
+
+
+class Sink(Protocol):
+    """Receives each result, with maps."""
+
+    def add(self, result: Result) -> None:
+        """Take an image's result."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """The result for one image: its answer, without maps and overlays, or the error, and the overlays' files."""
+class Run:
+    """The results of a run, without maps, and what ended it before all images had one."""
 
-    image: ImageFile
-    answer: Answer | ImageError
-    overlays: tuple[Path, ...] = ()
+    results: tuple[Result, ...]
+    failure: ServerUnavailable | OptionRejected | None
 
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """The files that were written."""
+        return tuple(path for result in self.results for path in result.overlays)
 
-def explain_all(
-    client: Client, images: Sequence[ImageFile], options: Mapping[str, OptionValue], output: Path
-) -> Iterator[Result]:
-    """Explain images concurrently, write their overlays, and yield results in the images' order.
-
-    Raises:
-        ServerUnavailable: as in `Client.explain`; waiting images are dropped.
-    """
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        yield from pool.map(partial(explain_file, client, options, output), images)
+    @property
+    def status(self) -> int:
+        """The exit status: 0, or 1 if an image failed or the run ended early."""
+        return int(bool(self.failure) or any(isinstance(result.answer, ImageError) for result in self.results))
 
 
-def explain_file(client: Client, options: Mapping[str, OptionValue], output: Path, image: ImageFile) -> Result:
-    """Explain one image and write its overlays."""
-    try:
+@dataclass(frozen=True)
+class ReportSink:
+    """Adds results to an HTML report."""
+
+    report: HtmlReport
+
+    def add(self, result: Result) -> None:
+        """Add an image; one that Pillow cannot open for a thumbnail becomes an error."""
+        name = str(result.image.path)
         try:
-            content = image.path.read_bytes()
+            if isinstance(result.answer, ImageError):
+                raise result.answer
+            self.report.add(name, result.image.path, result.answer.document)
+        except ImageError as error:
+            self.report.add_error(name, str(error))
         except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror}") from error
-        answer = client.explain(content, overlay="jpeg", **options)
-        overlays = save_overlays(answer, output, image.name)
-    except ImageError as error:
-        return Result(image, error)
-    return Result(image, without_overlays(answer), tuple(overlays))
-
-
-def save_overlays(answer: Answer, output: Path, name: str) -> list[Path]:
-    """Write an answer's overlays as `<name>.<index>-<label>.jpg`.
-
-    Raises:
-        ImageError: a file cannot be written.
-    """
-    written = []
-    for explanation in answer.explanations:
-        assert explanation.overlay is not None
-        path = output / f"{name}.{explanation.index}-{slug(explanation.label)}.jpg"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(explanation.overlay)
-        except OSError as error:
-            raise ImageError(f"overlay not written to {path}: {error.strerror}") from error
-        written.append(path)
-    return written
-
-
-def slug(label: str) -> str:
-    """Return a label fit for a file name: letters and digits of any script, joined by hyphens."""
-    return re.sub(r"\W+", "-", label.lower())[:LABEL_CHARACTERS].strip("-")
-
-
-def without_overlays(answer: Answer) -> Answer:
-    """Drop the overlays' bytes: those of a large folder would fill the memory before the table is printed."""
-    return replace(answer, explanations=tuple(replace(entry, overlay=None) for entry in answer.explanations))
-
-
-def without_maps(result: Result) -> Result:
-    """Drop what only a report needs: maps of a large folder would fill the memory."""
-    if isinstance(result.answer, ImageError):
-        return result
-    explanations = tuple(replace(entry, heatmap=None) for entry in result.answer.explanations)
-    return replace(result, answer=replace(result.answer, explanations=explanations, document={}))
-
-
-def add_to_report(report: HtmlReport, result: Result) -> None:
-    """Add an image to the report; one that Pillow cannot open for a thumbnail becomes an error."""
-    name = str(result.image.path)
-    try:
-        if isinstance(result.answer, ImageError):
-            raise result.answer
-        report.add(name, result.image.path, result.answer.document)
-    except ImageError as error:
-        report.add_error(name, str(error))
-    except OSError as error:
-        report.add_error(name, f"explained, but no thumbnail could be made: {error}")
+            self.report.add_error(name, f"explained, but no thumbnail could be made: {error}")
 
 
 def run(
@@ -130,33 +89,55 @@ def run(
     images: Sequence[ImageFile],
     options: Mapping[str, OptionValue],
     output: Path,
-    report: HtmlReport | None = None,
-) -> int:
-    """Explain images, print the table, and return the exit status."""
+    sinks: Sequence[Sink] = (),
+) -> Run:
+    """Explain images, write their overlays, and hand each result to the sinks."""
     answers = explain_all(client, images, options, output)
     quiet = len(images) == 1 or not sys.stderr.isatty()
     progress = track(answers, "Explaining", len(images), console=Console(stderr=True), transient=True, disable=quiet)
     results: list[Result] = []
-    failure: ServerUnavailable | None = None
+    failure = None
     try:
         for result in progress:
-            if report is not None:
-                add_to_report(report, result)
+            for sink in sinks:
+                sink.add(result)
             results.append(without_maps(result))
-    except ServerUnavailable as error:
+    except (ServerUnavailable, OptionRejected) as error:
         failure = error
-    if results:
-        print_table([(result.image.path, result.answer) for result in results])
-        print(f"Overlays written to {output}: {sum(len(result.overlays) for result in results)}")
-    if failure:
-        print(f"{printable(str(failure))}. {_remedy(failure)}", file=sys.stderr)
-    return int(bool(failure) or any(isinstance(result.answer, ImageError) for result in results))
+    return Run(tuple(results), failure)
 
 
-def _remedy(error: ServerUnavailable) -> str:
+def print_run(done: Run, output: Path, *, table: bool = True) -> None:
+    """Print the table, where the overlays are, and what ended the run; without the table, on standard error only."""
+    overlays = done.overlays
+    if done.results and table:
+        print_table([(result.image.path, result.answer) for result in done.results])
+    if done.results:
+        place = str(overlays[0]) if len(overlays) == 1 else f"{output}: {len(overlays)}"
+        text = "Overlay" if len(overlays) == 1 else "Overlays"
+        print(f"{text} written to {place}", file=sys.stdout if table else sys.stderr)
+    if done.failure:
+        print(f"{printable(str(done.failure))}. {_remedy(done.failure)}", file=sys.stderr)
+
+
+def _remedy(error: ClientError) -> str:
+    if isinstance(error, OptionRejected):
+        return "The same request would fail for every image."
     if isinstance(error, ModelNotFound):
         return "Name another with --model."
     return "Start one with `make serve`, or name yours with --url."
+
+
+def describe(url: str | None, client: Client) -> Mapping[str, object] | None:
+    """Return the server's description of the model for a bundle; None, and a message, if it cannot be had."""
+    if url is None:
+        parts = urlsplit(client.url)
+        url = f"{parts.scheme}://{parts.hostname}:{(parts.port or 80) + 1}"
+    try:
+        return management.describe(url, client.model, client.version)
+    except ManagementError as error:
+        print(f"The bundle lacks the model's settings: {printable(str(error))}; see --management-url", file=sys.stderr)
+        return None
 
 
 @contextmanager
@@ -178,7 +159,7 @@ def argument_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description="Classify images on a server and write overlays that show the evidence for a class.",
-        epilog="Exit status: 0 all images answered, 1 some failed or no server, 2 wrong usage.",
+        epilog="Exit status: 0 all images answered, 1 some failed or the run ended early, 2 wrong usage.",
     )
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="IMAGE|FOLDER", help="images, and folders to search for images"
@@ -187,18 +168,24 @@ def argument_parser() -> argparse.ArgumentParser:
         "--url", type=server_url, default=INFERENCE_URL, help="address of the server (default: %(default)s)"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of the model (default: %(default)s)")
-    parser.add_argument(
-        "--targets",
-        type=target_list,
-        metavar="CLASS,…",
-        help="classes to explain, as index or label (default: the predicted one)",
+    parser.add_argument("--version", help="version of the model (default: the server's)")
+    add_header_argument(parser)
+    add_request_arguments(parser)
+    folders = parser.add_mutually_exclusive_group()
+    folders.add_argument("--output", type=Path, metavar="DIR", help=f"folder for overlays (default: {OUTPUT})")
+    folders.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help="folder for overlays, maps (.npy) and a manifest.json for scripts/reproduce.py",
     )
-    parser.add_argument("--topk", type=class_count, metavar="N", help="number of classes to list (default: 5)")
-    parser.add_argument("--method", help="explanation method (default: the model's)")
     parser.add_argument(
-        "--output", type=Path, default=OUTPUT, metavar="DIR", help="folder for overlays (default: %(default)s)"
+        "--management-url", type=server_url, help="of the server, for --bundle (default: the port after that of --url)"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML file")
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print a JSON object per image instead of the table")
+    formats.add_argument("--csv", action="store_true", help="print a CSV row per class instead of the table")
     return parser
 
 
@@ -208,19 +195,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     parser = argument_parser()
     parsed = parser.parse_args(arguments)
-    options = {"targets": parsed.targets, "topk": parsed.topk, "method": parsed.method}
+    options = request_options(parsed)
+    output = parsed.output or parsed.bundle or OUTPUT
     with ExitStack() as stack:
         stack.enter_context(exit_on_interrupt())
-        report = None
+        client = stack.enter_context(
+            Client(parsed.url, parsed.model, version=parsed.version, headers=dict(parsed.header), connections=IN_FLIGHT)
+        )
+        sinks: list[Sink] = [JsonLines(sys.stdout)] if parsed.json else [CsvRows(sys.stdout)] if parsed.csv else []
+        bundle = None
         try:
-            images = find_images(parsed.inputs, parsed.output)
-            parsed.output.mkdir(parents=True, exist_ok=True)
+            images = find_images(parsed.inputs, output)
+            output.mkdir(parents=True, exist_ok=True)
             if parsed.report is not None:
-                report = stack.enter_context(HtmlReport(parsed.report, parsed.model))
+                sinks.append(ReportSink(stack.enter_context(HtmlReport(parsed.report, parsed.model))))
+            if parsed.bundle is not None:
+                from tools.client.bundle import Bundle  # noqa: PLC0415  numpy takes time to load
+
+                bundle = Bundle(output, client, options, describe(parsed.management_url, client))
+                sinks.append(bundle)
         except OSError as error:
             parser.error(str(error))
-        client = stack.enter_context(Client(parsed.url, parsed.model, connections=IN_FLIGHT))
-        status = run(client, images, options, parsed.output, report)
-    if report is not None:
-        print(f"Report written to {parsed.report}")
-    return status
+        table = not (parsed.json or parsed.csv)
+        done = run(client, images, options, output, sinks)
+        print_run(done, output, table=table)
+        messages = sys.stdout if table else sys.stderr
+        if bundle is not None and done.failure is None:
+            print(f"Bundle written: {bundle.finish()}", file=messages)
+    if parsed.report is not None:
+        print(f"Report written to {parsed.report}", file=messages)
+    return done.status

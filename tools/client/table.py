@@ -14,17 +14,25 @@ from tools.client.answers import Answer, Explanation, Prediction
 from tools.client.errors import ImageError
 
 BAR_CELLS = 10
+# The map of an improbable class looks as strong as that of a probable one, so the table says which are improbable.
+LOW_PROBABILITY = 0.05
+# The method whose maps show evidence against a class.
+AGAINST = "counterfactual"
 # Pipes and files have no width of their own: wide enough not to break file names.
 PIPE_COLUMNS = 160
 
 
 def print_table(results: Sequence[tuple[Path, Answer | ImageError]]) -> None:
     """Print results on standard output, one section per image."""
-    table = Table("Image", "Class", "Probability", "Explanation", caption=_caption([answer for _, answer in results]))
+    answers = [answer for _, answer in results if isinstance(answer, Answer)]
+    columns = ["Image", "Class", "Probability", "Explanation"]
+    if any(entry.strength is not None for answer in answers for entry in answer.explanations):
+        columns.append("Strength")
+    table = Table(*columns, caption=_caption(answers))
     for path, answer in results:
         for number, cells in enumerate(_rows(answer)):
             name = "" if number else printable(str(path))
-            table.add_row(Text(name, overflow="fold"), *cells)
+            table.add_row(Text(name, overflow="fold"), *cells[: len(columns) - 1])
         table.add_section()
     Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
@@ -35,11 +43,10 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in spaced)
 
 
-def _caption(answers: Sequence[Answer | ImageError]) -> Text | None:
+def _caption(answers: Sequence[Answer]) -> Text | None:
     """Return method and layer, which are the same for all images of a run."""
     for answer in answers:
-        if isinstance(answer, Answer):
-            return Text(printable(f"Explained by {answer.method} at {answer.layer}"))
+        return Text(printable(f"Explained by {answer.method} at {answer.layer}"))
     return None
 
 
@@ -48,24 +55,26 @@ def _rows(answer: Answer | ImageError) -> Iterator[tuple[Text, ...]]:
     if isinstance(answer, ImageError):
         yield (Text(printable(str(answer)), style="red"),)
         return
-    explanations = {entry.index: entry for entry in answer.explanations}
-    predicted = {entry.index for entry in answer.predictions}
-    others = [entry for entry in answer.explanations if entry.index not in predicted]
-    for entry in (*answer.predictions, *others):
-        yield _class_row(entry, explanations.get(entry.index))
+    for entry, explanation in answer.classes():
+        yield _class_row(entry, explanation, answer.method)
 
 
-def _class_row(entry: Prediction, explanation: Explanation | None) -> tuple[Text, Text, Text]:
-    """Return the cells of a class; explained classes are bold."""
+def _class_row(entry: Prediction, explanation: Explanation | None, method: str) -> tuple[Text, ...]:
+    """Return the cells of a class; explained classes are bold, and those of low probability dim."""
+    bold, dim = "bold" if explanation else "", "dim" if entry.probability < LOW_PROBABILITY else ""
+    strength = "" if explanation is None or explanation.strength is None else f"{explanation.strength:.3g}"
     return (
-        Text(printable(f"{entry.index} {entry.label}"), style="bold" if explanation else ""),
-        Text(f"{entry.probability:7.2%} {'█' * round(BAR_CELLS * entry.probability)}"),
-        Text(_finding(explanation) if explanation else ""),
+        Text(printable(f"{entry.index} {entry.label}"), style=f"{bold} {dim}".strip()),
+        Text(f"{entry.probability:7.2%} {'█' * round(BAR_CELLS * entry.probability)}", style=dim),
+        Text(_finding(explanation, method) if explanation else "", style=dim),
+        Text(strength, style=dim),
     )
 
 
-def _finding(explanation: Explanation) -> str:
+def _finding(explanation: Explanation, method: str) -> str:
+    """Say where the evidence is, and whether the class is improbable."""
     if explanation.peak is None:
-        return "no evidence for this class"
-    x, y = explanation.peak
-    return f"peak at x={x}, y={y}"
+        finding = "nothing speaks against this class" if method == AGAINST else "no evidence for this class"
+    else:
+        finding = "peak at x={}, y={}".format(*explanation.peak)
+    return f"{finding}; low probability" if explanation.probability < LOW_PROBABILITY else finding

@@ -11,6 +11,7 @@ from pathlib import Path
 from tools import ports
 from tools.paths import EXAMPLE_IMAGE
 from tools.server.capacity import WorkerPlan
+from tools.server.cors import cors_properties
 from tools.server.errors import ServerError
 from tools.server.logs import log_dir_of
 from tools.server.server import Server
@@ -36,6 +37,11 @@ def argument_parser() -> argparse.ArgumentParser:
         default=ports.INFERENCE,
         help="port of the inference API (default: %(default)s); the next four ports are used as well",
     )
+    parser.add_argument(
+        "--cors",
+        metavar="ORIGIN",
+        help="let web pages of this origin, such as https://app.example, call the server; '*': all pages",
+    )
     return parser
 
 
@@ -46,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handle_signals()
     try:
         print(f"Starting TorchServe, logs in {os.path.relpath(log_dir)}", flush=True)
-        with Server(options.archives, options.port, log_dir, WorkerPlan.of_machine()) as server:
+        settings = {} if options.cors is None else cors_properties(options.cors)
+        with Server(options.archives, options.port, log_dir, WorkerPlan.of_machine(), settings) as server:
             announce(server)
             server.wait()
     except KeyboardInterrupt:

@@ -74,6 +74,20 @@ def versions(server: str, model: str) -> list[Version]:
     ]
 
 
+def describe(server: str, model: str, version: str | None = None) -> dict[str, Any]:
+    """Return the handler's description of a model: settings, engine, versions.
+
+    Raises:
+        ManagementError: there is no such model, or it has no description.
+    """
+    names = "/".join(quote(name, safe="") for name in (model, version) if name is not None)
+    (entry,) = call("GET", server, f"/models/{names}", customized="true")
+    description = entry.get("customizedMetadata")
+    if not isinstance(description, dict):
+        raise ManagementError(f"{server} does not describe {model}")
+    return description
+
+
 def add_version(server: str, archive: Path, store: Path) -> tuple[str, str]:
     """Copy an archive into the server's model store and load it; return the model's name and version.
 

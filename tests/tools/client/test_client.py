@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.fake_server import CAT, CUP, UNDECODABLE, FakeServer, answer, explained
 from tools.client.answers import Answer, Explanation, Prediction
-from tools.client.client import Client, OptionValue, options_form, quote_label
+from tools.client.client import Client
+from tools.client.endpoint import OptionValue, options_form, quote_label
 from tools.client.errors import (
     ClientError,
     ImageError,

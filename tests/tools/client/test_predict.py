@@ -19,6 +19,7 @@ from tests.support.fake_server import CAT, DOG, UNDECODABLE, FakeServer, Reply, 
 from tools.client import client, predict
 from tools.client.answers import Answer
 from tools.client.client import Client
+from tools.client.explained import explain_all
 from tools.client.files import ImageFile
 from tools.paths import ROOT
 
@@ -184,7 +185,7 @@ def test_failed_images_are_rows_and_others_continue(server: FakeServer, capsys: 
 
 def test_unreadable_file_fails_alone(server: FakeServer) -> None:
     images = [ImageFile(Path("gone.jpg"), "gone"), ImageFile(write("cat.jpg"), "cat")]
-    gone, cat = predict.explain_all(Client(server.url), images, {}, Path("out"))
+    gone, cat = explain_all(Client(server.url), images, {}, Path("out"))
     assert str(gone.answer) == "cannot be read: No such file or directory"
     assert cat.overlays == (Path("out/cat.281-tabby.jpg"),)
 
@@ -201,7 +202,7 @@ def test_overlay_that_cannot_be_written_fails_alone(server: FakeServer, capsys: 
 
 def test_overlays_are_not_kept_in_memory(server: FakeServer) -> None:
     images = [ImageFile(write("cat.jpg"), "cat")]
-    (result,) = predict.explain_all(Client(server.url), images, {}, Path("out"))
+    (result,) = explain_all(Client(server.url), images, {}, Path("out"))
     assert isinstance(result.answer, Answer)
     assert [entry.overlay for entry in result.answer.explanations] == [None]
 
@@ -309,7 +310,7 @@ def test_connection_that_breaks_off_fails_alone(server: FakeServer, capsys: pyte
 def test_answers_from_before_the_failure_are_shown(
     server: FakeServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "IN_FLIGHT", 1)
+    monkeypatch.setattr("tools.client.explained.IN_FLIGHT", 1)
     server.reply = lambda request: (
         (200, answer(explained(CAT, b"overlay"))) if request.form["data"] == b"1" else (404, {})
     )
