@@ -112,5 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 install(group)
             except subprocess.CalledProcessError as error:
-                sys.exit(f"\npip could not install the group {group!r} (see its message above); exit {error.returncode}")
+                sys.exit(
+                    f"\npip could not install the group {group!r} (see its message above); exit {error.returncode}"
+                )
     return 0

@@ -61,6 +61,9 @@ class FakeServer:
     requests: list[Request] = field(default_factory=list)
     reply: Callable[[Request], Reply] = lambda request: (200, answer(explained(CAT, b"overlay")))
 
+    description: dict[str, Any] = field(default_factory=dict)
+    """The model's description, which a GET of anything returns as the management API does."""
+
     def forms(self) -> list[dict[str, bytes]]:
         return [request.form for request in self.requests]
 
@@ -86,7 +89,12 @@ def fake_server() -> Iterator[FakeServer]:
             form = read_form(self.headers["Content-Type"], body)
             request = Request(self.path, self.headers["Accept"], self.headers["Authorization"], form)
             state.requests.append(request)
-            status, content = state.reply(request)
+            self._send(*state.reply(request))
+
+        def do_GET(self) -> None:
+            self._send(200, [{"customizedMetadata": state.description}])
+
+        def _send(self, status: int, content: Any) -> None:
             encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(encoded)))

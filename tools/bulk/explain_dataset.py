@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import tools.bulk
-from tools.bulk.actor import BulkActor, BulkJob
+from tools.bulk.actor import SCHEMA, BulkActor, BulkJob
 from tools.bulk.files import (
     DatasetError,
     Source,
@@ -143,7 +143,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     parameters = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     program = Path(__file__).with_name(PROGRAM).read_text(encoding="utf-8")
     root = None if source.root is None else str(source.root)
-    provenance = {"archive": hashlib.sha256(archive).hexdigest(), "options": parameters, "root": root or ""}
+    provenance = {
+        "archive": hashlib.sha256(archive).hexdigest(),
+        "options": parameters,
+        "root": root or "",
+        # Parquet files of other columns cannot be read together.
+        "schema": hashlib.sha256(str(SCHEMA).encode()).hexdigest()[:12],
+    }
     with exclusive(options.output, provenance) as run_name:
         done = read_done(options.output)
         missing = len(set(source.paths) - set(done))

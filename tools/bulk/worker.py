@@ -35,6 +35,9 @@ from gradcam.settings import Settings
 
 OutputRow = dict[str, Any]
 
+# Of the weights' SHA-256 in the column `model`, as in the server's answers.
+WEIGHTS_DIGITS = 12
+
 
 def load(folder: Path) -> Pipeline:
     """Load an unpacked archive as the handler does."""
@@ -43,6 +46,13 @@ def load(folder: Path) -> Pipeline:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings, max_forward = Settings.from_mapping(config["gradcam"]), config.get("batchSize") or MAX_FORWARD
     return Pipeline.load(folder, model["serializedFile"], settings, device, max_forward)
+
+
+def identity(folder: Path, pipeline: Pipeline) -> OutputRow:
+    """Return the column `model`; archives that do not know their weights' SHA-256 have None."""
+    model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
+    digest = getattr(pipeline.settings, "weights_sha256", None)
+    return {"name": model["modelName"], "version": model["modelVersion"], "weights": digest and digest[:WEIGHTS_DIGITS]}
 
 
 def check(pipeline: Pipeline, image_options: Options) -> None:
@@ -104,6 +114,8 @@ def row(result: Result | RequestError) -> OutputRow:
         "layers": list(result.layers),
         "predictions": [prediction(entry) for entry in result.predictions],
         "explanations": [explanation(entry) for entry in result.explanations],
+        "label": result.predictions[0].label,
+        "probability": result.predictions[0].probability,
     }
 
 
@@ -119,6 +131,8 @@ def explanation(entry: Explanation) -> OutputRow:
         "evidence": entry.evidence,
         "peak": None if entry.peak is None else list(entry.peak),
         "heatmap": entry.heatmap.tolist(),
+        # Archives built earlier have none.
+        "strength": getattr(entry, "strength", None),
     }
 
 
@@ -129,12 +143,14 @@ def serve(connection: Connection, parameters: dict[str, Any]) -> None:
         image_options = replace(options.read(parameters), heatmap="grid", overlay="none")
         pipeline = load(Path.cwd())
         check(pipeline, image_options)
+        model = identity(Path.cwd(), pipeline)
     except Exception as error:  # an archive can be broken in any way; the parent process reports it
         connection.send(f"{type(error).__name__}: {error}")
         return
     connection.send(pipeline.settings.max_batch_seconds)
     while True:
-        connection.send(explain(pipeline, connection.recv(), image_options))
+        rows = explain(pipeline, connection.recv(), image_options)
+        connection.send([row if "error" in row else {**row, "model": model} for row in rows])
 
 
 def main(arguments: list[str]) -> None:

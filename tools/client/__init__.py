@@ -1,6 +1,12 @@
-"""Clients of a server. `client` is a library: `Client`, which returns `answers` and raises `errors`.
+"""Clients of a server: a library, and the commands `predict.py`, `reproduce.py` and `rollout.py`.
 
-`predict` is `scripts/predict.py`: `files` finds its images, `table` prints its results, `html_report` writes them as a
-page, `arguments` parses what several commands share. `rollout` is `scripts/rollout.py`, and `compare` its comparison of
-two versions. May import `tools.paths`, `tools.ports`, `tools.sessions` and `tools.server`; never `gradcam` or torch.
+The library is `client` and `async_client`: `Client` and `AsyncClient`, which return `answers` and raise `errors`;
+`endpoint` is what both have in common.
+
+`predict` is `scripts/predict.py`: `files` finds its images, `explained` has them explained, `table` and `records` print
+results, `html_report` writes them as a page, `bundle` as files that `reproduce`, which is `scripts/reproduce.py`,
+compares with new answers. `arguments` parses what several commands share. `rollout` is `scripts/rollout.py`, and
+`compare` its comparison of two versions.
+
+May import `tools.paths`, `tools.ports`, `tools.sessions` and `tools.server`; never `gradcam` or torch.
 """

@@ -1,8 +1,8 @@
 """A bundle: maps, overlays, and a manifest with everything that is needed to explain the same images again.
 
-    bundle/cat.jpg's overlay  cat.281-tabby.jpg
-    bundle/…'s map            cat.281-tabby.npy, float32 (h, w) in [0, 1]
-    bundle/manifest.json      written last: a bundle without it is incomplete
+    bundle/cat.281-tabby.jpg   the overlay of a class
+    bundle/cat.281-tabby.npy   its map, float32 (h, w) in [0, 1]
+    bundle/manifest.json       written last: a bundle without it is incomplete
 
 `reproduce` reads it.
 """
@@ -94,7 +94,7 @@ class Bundle:
         partial = self._folder / f".{MANIFEST}"
         manifest = {**self._head, "model": self._model, "images": self._images}
         with partial.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1, ensure_ascii=False, sort_keys=True)
+            json.dump(manifest, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

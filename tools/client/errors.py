@@ -3,7 +3,7 @@
 ClientError
 ├── ImageError             one image has no answer; the others may have theirs
 │   ├── ImageRejected      the model's handler rejected it, with a code
-│   │   └── OptionRejected  because of an option: it would reject every image
+│   │   └── OptionRejected  because of an option, which other images may have, too
 │   └── InvalidResponse    the response is not that of a Grad-CAM model
 └── ServerUnavailable      no server listens: every further request would fail
     └── ModelNotFound      the server does not serve the model
@@ -11,8 +11,18 @@ ClientError
 
 from __future__ import annotations
 
-# Codes of the handler's errors that depend on the options and the model, not on the image.
-OPTION_CODES = frozenset({"unknown_class", "ambiguous_class", "unknown_method", "unknown_layer", "too_many_targets"})
+# Codes of the handler's errors that are about the options, which are the same for all images of a run.
+OPTION_CODES = frozenset(
+    {
+        "invalid_option",
+        "unknown_class",
+        "ambiguous_class",
+        "unknown_method",
+        "unknown_layer",
+        "too_many_targets",
+        "too_many_passes",
+    }
+)
 
 
 class ClientError(Exception):
@@ -41,7 +51,7 @@ class ImageRejected(ImageError):
 
 
 class OptionRejected(ImageRejected):
-    """The model's handler rejected an option, as it would for every image."""
+    """The model's handler rejected an option, as it would for other images."""
 
 
 class InvalidResponse(ImageError):

@@ -112,17 +112,20 @@ def print_run(done: Run, output: Path, *, table: bool = True) -> None:
     overlays = done.overlays
     if done.results and table:
         print_table([(result.image.path, result.answer) for result in done.results])
-    if done.results:
-        place = str(overlays[0]) if len(overlays) == 1 else f"{output}: {len(overlays)}"
-        text = "Overlay" if len(overlays) == 1 else "Overlays"
-        print(f"{text} written to {place}", file=sys.stdout if table else sys.stderr)
+    if overlays:
+        place = (
+            f"Overlay written to {overlays[0]}"
+            if len(overlays) == 1
+            else f"Overlays written to {output}: {len(overlays)}"
+        )
+        print(printable(place), file=sys.stdout if table else sys.stderr)
     if done.failure:
         print(f"{printable(str(done.failure))}. {_remedy(done.failure)}", file=sys.stderr)
 
 
 def _remedy(error: ClientError) -> str:
     if isinstance(error, OptionRejected):
-        return "The same request would fail for every image."
+        return "Change the option: every image is sent with it."
     if isinstance(error, ModelNotFound):
         return "Name another with --model."
     return "Start one with `make serve`, or name yours with --url."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -58,7 +59,8 @@ class CsvRows:
 
     def add(self, result: Result) -> None:
         """Write an image's rows."""
-        path = str(result.image.path)
+        # A file's name may have bytes that are not valid Unicode.
+        path = os.fsencode(result.image.path).decode("utf-8", "backslashreplace")
         if isinstance(result.answer, ImageError):
             error = error_members(result.answer)
             self._writer.writerow({"path": path, "error": error["code"], "message": error["message"]})

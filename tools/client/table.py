@@ -56,10 +56,10 @@ def _rows(answer: Answer | ImageError) -> Iterator[tuple[Text, ...]]:
         yield (Text(printable(str(answer)), style="red"),)
         return
     for entry, explanation in answer.classes():
-        yield _class_row(entry, explanation, answer.method)
+        yield class_row(entry, explanation, answer.method)
 
 
-def _class_row(entry: Prediction, explanation: Explanation | None, method: str) -> tuple[Text, ...]:
+def class_row(entry: Prediction, explanation: Explanation | None, method: str) -> tuple[Text, ...]:
     """Return the cells of a class; explained classes are bold, and those of low probability dim."""
     bold, dim = "bold" if explanation else "", "dim" if entry.probability < LOW_PROBABILITY else ""
     strength = "" if explanation is None or explanation.strength is None else f"{explanation.strength:.3g}"

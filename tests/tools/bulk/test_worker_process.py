@@ -127,7 +127,16 @@ def pipeline(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return worker.load(folder)
 
 
-def test_row_equals_the_pipelines_result(process: WorkerProcess, pipeline: Pipeline, tmp_path: Path) -> None:
+def weights_digest(archive: Path) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of the file that the archive was built from."""
+    with zipfile.ZipFile(archive) as opened:
+        settings = yaml.safe_load(opened.read("model-config.yaml"))["gradcam"]
+    return str(settings["weights_sha256"])[:12]
+
+
+def test_row_equals_the_pipelines_result(
+    process: WorkerProcess, pipeline: Pipeline, squash_archive: Path, tmp_path: Path
+) -> None:
     image = encoded(oracles.seeded_image(150, 120, seed=3), "PNG")
     (tmp_path / "image.png").write_bytes(image)
     (result,) = worker.results(pipeline, [Request(image, Options(explain=2, topk=3))])
@@ -135,6 +144,9 @@ def test_row_equals_the_pipelines_result(process: WorkerProcess, pipeline: Pipel
     for row in process.explain([image, str(tmp_path / "image.png")]):
         assert (row["width"], row["height"], row["region"]) == (150, 120, [0, 0, 150, 120])
         assert (row["method"], row["layers"]) == ("gradcam", ["layer4.1.conv2"])
+        assert row["label"] == result.predictions[0].label
+        assert row["probability"] == pytest.approx(result.predictions[0].probability, rel=1e-5)
+        assert row["model"] == {"name": "short", "version": "1.0", "weights": weights_digest(squash_archive)}
         assert [entry["index"] for entry in row["predictions"]] == [entry.index for entry in result.predictions]
         assert len(row["predictions"]) == 3
         for explanation, expected in zip(row["explanations"], result.explanations, strict=True):
@@ -144,6 +156,7 @@ def test_row_equals_the_pipelines_result(process: WorkerProcess, pipeline: Pipel
                 expected.prediction.label,
             )
             assert explanation["probability"] == pytest.approx(prediction.probability, rel=1e-5)
+            assert explanation["strength"] == getattr(expected, "strength", None)
             assert (explanation["evidence"], explanation["peak"]) == (expected.evidence, list(expected.peak or ()))
             assert np.abs(np.array(explanation["heatmap"]) - expected.heatmap).max() <= 1e-5
 

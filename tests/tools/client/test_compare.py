@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tools.client.answers import Answer, Explanation, Prediction
 from tools.client.client import Client
-from tools.client.endpoint import OptionValue
 from tools.client.compare import Comparison, compare, cosine, print_comparison
+from tools.client.endpoint import OptionValue
 from tools.client.errors import ImageRejected
 
 

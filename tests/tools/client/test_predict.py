@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -15,12 +17,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.fake_server import CAT, DOG, UNDECODABLE, FakeServer, Reply, Request, answer, explained
+from gradcam.options import PARSERS
+from tests.support.fake_server import CAT, CUP, DOG, UNDECODABLE, FakeServer, Reply, Request, answer, explained
 from tools.client import client, predict
-from tools.client.answers import Answer
+from tools.client.answers import Answer, Prediction
+from tools.client.arguments import OPTIONS
 from tools.client.client import Client
 from tools.client.explained import explain_all
 from tools.client.files import ImageFile
+from tools.client.table import class_row
 from tools.paths import ROOT
 
 SCRIPT = ROOT / "scripts" / "predict.py"
@@ -75,10 +80,151 @@ def test_prints_classes_and_findings(server: FakeServer, capsys: pytest.CaptureF
     assert table_cells(output) == [
         ["cat.jpg", "281 tabby", "61.57% ██████", "peak at x=412, y=130"],
         ["", "967 espresso", "2.49%", ""],
-        ["", "207 golden retriever", "0.04%", "no evidence for this class"],
+        ["", "207 golden retriever", "0.04%", "no evidence for this class; low probability"],
     ]
     assert "Explained by gradcam at layer4.1.conv2" in output
     assert output.endswith("Overlays written to build/overlays: 2\n")
+
+
+def test_prints_strengths_and_what_an_empty_counterfactual_map_means(
+    server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = explained(DOG, b"b", evidence=False, peak=None, strength=0.0)
+    server.reply = lambda request: (
+        200,
+        {**answer(explained(CAT, b"a", strength=12.3456), empty), "method": "counterfactual"},
+    )
+    write("cat.jpg")
+    assert predict.main(["cat.jpg", "--url", server.url]) == 0
+    assert table_cells(capsys.readouterr().out) == [
+        ["cat.jpg", "281 tabby", "61.57% ██████", "peak at x=412, y=130", "12.3"],
+        ["", "967 espresso", "2.49%", "", ""],
+        ["", "207 golden retriever", "0.04%", "nothing speaks against this class; low probability", "0"],
+    ]
+
+
+def test_improbable_classes_are_dim() -> None:
+    styles = [
+        [str(cell.style) for cell in class_row(Prediction(1, "cat", probability), None, "gradcam")]
+        for probability in (0.05, 0.0499)
+    ]
+    assert styles == [["", "", "", ""], ["dim"] * 4]
+
+
+def test_every_option_reaches_the_server(server: FakeServer) -> None:
+    write("cat.jpg")
+    values = {
+        "explain": "2",
+        "topk": "3",
+        "method": "layercam",
+        "layer": "layer3,layer4",
+        "versus": "Egyptian cat",
+        "boxes": "0.5",
+        "overlay": "png",
+        "style": "outline",
+        "colormap": "bone",
+        "alpha": "0.25",
+    }
+    arguments = [part for name, value in values.items() for part in (f"--{name}", value)]
+    headers = ["--header", "Authorization: Bearer a:b", "--header", "X-Other:1"]
+    command = ["cat.jpg", "--url", server.url, "--version", "2.0", "--smooth", "--caption", *arguments, *headers]
+    assert predict.main(command) == 0
+    (request,) = server.requests
+    assert (request.path, request.authorization) == ("/predictions/resnet18/2.0", "Bearer a:b")
+    expected = {**values, "smooth": "true", "caption": "true"}
+    assert request.form == {"data": b"image", **{name: value.encode() for name, value in expected.items()}}
+
+
+def test_the_command_line_has_every_option_of_requests() -> None:
+    assert set(OPTIONS) == PARSERS.keys() - {"heatmap"} | {"versus", "boxes", "style", "caption", "threshold"}
+
+
+def test_no_overlays(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.reply = lambda request: (200, answer({**CAT, "evidence": False, "peak": None}))
+    write("cat.jpg")
+    assert predict.main(["cat.jpg", "--url", server.url, "--overlay", "none"]) == 0
+    assert files_below("build/overlays") == {}
+    assert "Overlay" not in capsys.readouterr().out
+
+
+def test_json_lines(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"name": "m", "version": "1.0", "weights": "0123456789ab"}
+    server.reply = lambda request: (
+        (400, UNDECODABLE)
+        if request.form["data"] == b"bad"
+        else (200, {**answer(explained(CAT, b"a", strength=2.5)), "model": model})
+    )
+    write("in/a.jpg")
+    write("in/b.jpg", b"bad")
+    assert predict.main(["in", "--url", server.url, "--output", "out", "--json"]) == 1
+    output, errors = capsys.readouterr()
+    first, second = map(json.loads, output.splitlines())
+    assert first == {
+        "path": "in/a.jpg",
+        "overlays": ["out/a.281-tabby.jpg"],
+        "predictions": [CAT, CUP],
+        "explanations": [{**CAT, "evidence": True, "heatmap": [[0.0, 1.0]], "peak": [412, 130], "strength": 2.5}],
+        "method": "gradcam",
+        "layer": "layer4.1.conv2",
+        "image": {"width": 451, "height": 300, "region": [0, 0, 451, 300]},
+        "model": model,
+    }
+    assert second == {"path": "in/b.jpg", "error": UNDECODABLE["error"]}
+    assert errors == "Overlay written to out/a.281-tabby.jpg\n"
+
+
+def test_csv_rows(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"name": "m", "version": "1.0", "weights": "0123456789ab"}
+    server.reply = lambda request: (
+        (502, b"<html>")
+        if request.form["data"] == b"bad"
+        else (
+            200,
+            {
+                **answer(explained(CAT, b"a", strength=2.5), explained(DOG, b"b", peak=None, evidence=False)),
+                "model": model,
+            },
+        )
+    )
+    write("in/a.jpg")
+    write("in/b, c.jpg", b"bad")
+    assert predict.main(["in", "--url", server.url, "--csv"]) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    common = {"path": "in/a.jpg", "method": "gradcam", "layer": "layer4.1.conv2", "model": "m", "version": "1.0"}
+    common |= {"weights": "0123456789ab", "error": "", "message": ""}
+    nothing = {"evidence": "", "strength": "", "peak_x": "", "peak_y": ""}
+    assert rows[0] == common | {
+        "index": "281",
+        "label": "tabby",
+        "probability": "0.6157",
+        "explained": "1",
+        "evidence": "1",
+        "strength": "2.5",
+        "peak_x": "412",
+        "peak_y": "130",
+    }
+    assert rows[1] == common | nothing | {
+        "index": "967",
+        "label": "espresso",
+        "probability": "0.0249",
+        "explained": "0",
+    }
+    assert (rows[2]["label"], rows[2]["evidence"], rows[2]["peak_x"]) == ("golden retriever", "0", "")
+    failed = {name: value for name, value in rows[3].items() if value}
+    assert failed == {"path": "in/b, c.jpg", "error": "no_answer", "message": "HTTP 502 Bad Gateway"}
+
+
+def test_a_rejected_option_ends_the_run(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    message = "Unknown label 'tabbi'; did you mean 'tabby'?"
+    server.reply = lambda request: (422, {"error": {"code": "unknown_class", "message": message}})
+    for number in range(200):
+        write(f"in/{number}.jpg")
+    assert predict.main(["in", "--url", server.url, "--targets", "tabbi"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"unknown_class: {message}. Change the option: every image is sent with it.\n",
+    )
+    assert len(server.requests) < 200
 
 
 def test_writes_an_overlay_for_each_explanation(server: FakeServer) -> None:
@@ -302,7 +448,7 @@ def test_connection_that_breaks_off_fails_alone(server: FakeServer, capsys: pyte
     write("in/2.jpg")
     assert predict.main(["in", "--url", server.url]) == 1
     output = capsys.readouterr().out
-    assert "│ in/1.jpg │ no answer from the server: " in output
+    assert "│ in/1.jpg │ no answer from the server: it closed the connection │" in output
     assert "│ in/2.jpg │ 281 tabby " in output
     assert len(server.requests) == 3
 
@@ -349,6 +495,15 @@ def test_foreign_text_neither_steers_the_terminal_nor_breaks_the_table(
         (["cat.jpg", "--url", "ftp://127.0.0.1"], "'ftp://127.0.0.1' is not a valid URL"),
         (["cat.jpg", "--url", "http://"], "'http://' is not a valid URL"),
         (["cat.jpg", "--output", "cat.jpg"], "File exists: 'cat.jpg'"),
+        (["cat.jpg", "--explain", "-1"], "'-1' is not a number of classes; write 0 or more"),
+        (["cat.jpg", "--alpha", "1.5"], "'1.5' is not a number between 0 and 1"),
+        (["cat.jpg", "--boxes", "half"], "'half' is not a number between 0 and 1"),
+        (["cat.jpg", "--threshold", "nan"], "'nan' is not a number between 0 and 1"),
+        (["cat.jpg", "--explain", "2", "--targets", "1"], "not allowed with argument --explain"),
+        (["cat.jpg", "--header", "Bearer"], "'Bearer' is not a header; write 'Authorization: Bearer TOKEN'"),
+        (["cat.jpg", "--header", "A: b\r\nC: d"], "is not a header"),
+        (["cat.jpg", "--json", "--csv"], "not allowed with argument --json"),
+        (["cat.jpg", "--output", "a", "--bundle", "b"], "not allowed with argument --output"),
     ],
 )
 def test_wrong_usage_sends_nothing(
