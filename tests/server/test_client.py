@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,10 @@ import pytest
 
 from tests.support import oracles
 from tests.support.encoding import Pixels, decoded, encoded
-from tests.support.served import Model
+from tests.support.served import HEATMAP_TOLERANCE, Model
+from tools.client.answers import Answer
+from tools.client.async_client import AsyncClient
+from tools.client.client import Client
 from tools.paths import ROOT
 
 SEEDS = {"a.png": 51, "b.jpg": 52, "deep/er/c d.webp": 53}
@@ -35,10 +40,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def predict(model: Model, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "scripts" / "predict.py", "--url", model.server.inference_url]
-    return subprocess.run(
-        [*command, "--model", model.name, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-    )
+    return script("predict.py", "--url", model.server.inference_url, "--model", model.name, *arguments, cwd=cwd)
+
+
+def script(name: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / name, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_folder_with_a_bad_file_fails_only_for_that_file(folder: Path, squash: Model, tmp_path: Path) -> None:
@@ -84,9 +91,9 @@ def test_unknown_class_gets_a_suggestion(folder: Path, squash: Model, tmp_path: 
     completed = predict(squash, "a.png", "--output", tmp_path / "overlays", "--targets", "tabbi", cwd=folder)
 
     assert completed.returncode == 1
-    # The table wraps long messages.
-    assert "did you mean 'tabby'" in " ".join(re.findall(r"[^\s│]+", completed.stdout))
-    assert "Traceback" not in completed.stderr
+    assert completed.stdout == ""
+    assert completed.stderr.startswith("unknown_class: Unknown label 'tabbi'")
+    assert "did you mean 'tabby'" in completed.stderr
 
 
 def test_unknown_model_is_reported(folder: Path, squash: Model, tmp_path: Path) -> None:
@@ -97,3 +104,53 @@ def test_unknown_model_is_reported(folder: Path, squash: Model, tmp_path: Path) 
     assert completed.returncode == 1
     assert "no model 'other'" in completed.stderr
     assert "Traceback" not in completed.stderr
+
+
+def test_a_bundle_is_reproduced_and_another_model_differs(
+    folder: Path, squash: Model, crop: Model, tmp_path: Path
+) -> None:
+    (folder / "bad.png").unlink()
+    bundle = tmp_path / "bundle"
+
+    written = predict(squash, "images", "--targets", "281,285", "--bundle", bundle, cwd=tmp_path)
+
+    assert written.returncode == 0, written.stderr
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["description"]["layer"] == "layer4.1.conv2"
+    assert {"engine", "precision", "versions"} <= manifest["description"].keys()
+    assert {entry["path"] for entry in manifest["images"]} == {f"images/{name}" for name in SEEDS}
+    for entry in manifest["images"]:
+        content = (tmp_path / entry["path"]).read_bytes()
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+        expected = squash.expected(decoded(content), [281, 285])
+        for one in entry["maps"]:
+            heatmap = np.load(bundle / one["file"])
+            assert heatmap.dtype == np.float32
+            assert np.abs(heatmap - expected.heatmaps[one["index"]]).max() <= HEATMAP_TOLERANCE
+    same = script("reproduce.py", bundle / "manifest.json")
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert same.stdout.endswith("3 equal within 1e-05, 0 different, 0 cannot be compared\n")
+    other = script("reproduce.py", bundle / "manifest.json", "--model", crop.name)
+    assert other.returncode == 1, other.stdout + other.stderr
+    assert other.stdout.startswith(f"Another model answers: {crop.name} ")
+    assert other.stdout.endswith("0 equal within 1e-05, 3 different, 0 cannot be compared\n")
+
+
+def test_both_clients_receive_the_same(squash: Model) -> None:
+    image = encoded(smooth(61), "PNG")
+    url = squash.server.inference_url
+    with Client(url, squash.name) as client:
+        expected = client.explain(image, targets=[281, "Egyptian cat"], overlay="png")
+
+    async def run() -> list[Answer]:
+        async with AsyncClient(url, squash.name, connections=3) as client:
+            calls = [client.explain(image, targets=[281, "Egyptian cat"], overlay="png") for _ in range(6)]
+            return await asyncio.gather(*calls)
+
+    for answer in asyncio.run(run()):
+        assert [entry.label for entry in answer.predictions] == [entry.label for entry in expected.predictions]
+        for entry, other in zip(answer.explanations, expected.explanations, strict=True):
+            assert np.abs(np.subtract(entry.heatmap, other.heatmap)).max() <= HEATMAP_TOLERANCE
+            assert (entry.peak, entry.label) == (other.peak, other.label)
+            assert entry.overlay is not None
+            assert decoded(entry.overlay).shape == (220, 300, 3)

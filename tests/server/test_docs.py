@@ -96,6 +96,9 @@ def commands(block: Block) -> Iterator[Block]:
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language in ("sh", "bash", "console") for command in commands(block)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
+# The others are excerpts of a page's script.
+NODE = [block for block in BLOCKS if block.language == "js" and "node:fs" in block.text]
+NODE_VERSION = 20
 
 
 # ----------------------------------------------------------------------------- workspace and server
@@ -132,6 +135,12 @@ class Workspace:
                 build = next(c.text for c in COMMANDS if f"--name {name} " in c.text and "build_mar.py" in c.text)
                 completed = self.shell(build)
                 assert completed.returncode == 0, completed.stderr
+
+    def write_bundle(self, command: str) -> None:
+        """Write the bundle that a command needs, as an earlier command of the pages does."""
+        for folder in re.findall(r"(build/\w+)/manifest\.json", command):
+            if not (self.folder / folder).exists():
+                run(next(c.text for c in COMMANDS if f"--bundle {folder}" in c.text), self)
 
 
 def environment() -> dict[str, str]:
@@ -196,9 +205,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 def run(command: str, workspace: Workspace) -> None:
     """Run a command as it is, apart from ports and the client's default address; it must succeed."""
     workspace.build_archives(command)
+    workspace.write_bundle(command)
     command = workspace.local(command)
-    if command.startswith(("scripts/predict.py", "scripts/healthcheck.py")):
-        command += f" --url http://127.0.0.1:{workspace.port}"
+    if command.startswith(("scripts/predict.py", "scripts/reproduce.py", "scripts/healthcheck.py")):
+        program, _, redirection = command.partition(" > ")
+        command = f"{program} --url http://127.0.0.1:{workspace.port}" + (redirection and f" > {redirection}")
     if command.startswith("scripts/build_mar.py") and "--output" not in command:
         command += " --output build"
     completed = workspace.shell(command)
@@ -208,7 +219,8 @@ def run(command: str, workspace: Workspace) -> None:
 
 def check_output(command: str, output: str, workspace: Workspace) -> None:
     if command.startswith("scripts/predict.py"):
-        assert "Egyptian cat" in output
+        file = re.search(r" > (\S+)$", command)
+        assert "Egyptian cat" in ((workspace.folder / file[1]).read_text() if file else output)
         if "--report" in command:
             assert "Egyptian cat" in (workspace.folder / "report.html").read_text()
     elif file := re.search(r"> (build/overlay\.\w+)$", command):
@@ -398,7 +410,7 @@ CHECKS: list[tuple[str, Callable[[str, Workspace], None]]] = [
     (rf"{SERVE}$|scripts/serve\.py ", run_serve),
     (r"make ", check_make),
     (r"curl .*http://127\.0\.0\.1:80\d\d/", run),
-    (r"scripts/(predict|healthcheck|build_mar)\.py ", run),
+    (r"scripts/(predict|reproduce|healthcheck|build_mar)\.py ", run),
     (r"scripts/\w+\.py ", check_script),
     (r"python3 scripts/environment\.py ", check_environment),
     (r"python -m lens$", run_page),
@@ -463,6 +475,17 @@ def test_python_block(block: Block, workspace: Workspace) -> None:
     assert completed.returncode == 0, completed.stdout + completed.stderr
     expected = {"Image.fromarray": "", "Image.open": "left, top, right, bottom:"}
     assert next((text for part, text in expected.items() if part in block.text), "Egyptian cat") in completed.stdout
+
+
+@pytest.mark.parametrize("block", NODE, ids=lambda block: block.id)
+def test_javascript_block(block: Block, workspace: Workspace) -> None:
+    version = workspace.shell("node --version").stdout
+    if not version or int(version[1:].partition(".")[0]) < NODE_VERSION:
+        pytest.skip(f"needs Node {NODE_VERSION} or newer, found {version.strip() or 'none'}")
+    (workspace.folder / "block.mjs").write_text(workspace.local(block.text))
+    completed = workspace.shell("node block.mjs")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "Egyptian cat" in completed.stdout
 
 
 def test_the_mask_is_the_servers_map(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from gradcam.options import PARSERS
@@ -22,6 +23,7 @@ def cors_properties(origin: str) -> dict[str, str]:
         ServerError: it is not an origin.
     """
     parts = urlsplit(origin)
-    if origin != "*" and (parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"):
+    is_origin = parts.scheme in {"http", "https"} and re.fullmatch(r"[\w.:\[\]-]+", parts.netloc, re.ASCII)
+    if origin != "*" and (not is_origin or origin != f"{parts.scheme}://{parts.netloc}"):
         raise ServerError(f"CORS origin must be '*' or like https://app.example:8443, without a path; got {origin!r}")
     return {"cors_allowed_origin": origin, "cors_allowed_methods": METHODS, "cors_allowed_headers": HEADERS}
