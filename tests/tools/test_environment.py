@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,25 @@ def test_each_group_is_installed_once(commands: list[Command]) -> None:
     environment.main(["dev", "runtime"])
     assert installed(commands) == ["runtime", "dev"]
     assert {"--require-hashes", "--no-deps"} <= set(commands[0])
+
+
+def test_says_what_is_downloaded_before_and_how_long_it_took_after(
+    commands: list[Command], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = []
+
+    def run(command: Command, check: bool) -> None:
+        before.append(capsys.readouterr().out)
+        assert "--quiet" in command
+
+    monkeypatch.setattr(subprocess, "run", run)
+    environment.main(["runtime", "dev"])
+    about = "Installing requirements/runtime.txt (downloads about 3 GB, mostly CUDA libraries) … "
+    assert before[0] == about
+    assert re.fullmatch(r"\d+ s\nInstalling requirements/dev\.txt … ", before[1])
+    assert re.fullmatch(r"\d+ s\n", capsys.readouterr().out)
+    environment.main(["runtime"])
+    assert capsys.readouterr().out == ""
 
 
 def test_packages_of_the_checkout_are_importable(commands: list[Command], tmp_path: Path) -> None:

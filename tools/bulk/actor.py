@@ -25,11 +25,14 @@ from tools.bulk.worker_process import OutputRow, WorkerProcess
 OWNER_FILE = ".owner"
 
 CLASS = [("index", pa.int32()), ("label", pa.string()), ("probability", pa.float32())]
+BOX = [("box", pa.list_(pa.int32())), ("area", pa.int32()), ("mean", pa.float32())]
 EXPLANATION = [
     ("evidence", pa.bool_()),
     ("peak", pa.list_(pa.int32())),
     ("heatmap", pa.list_(pa.list_(pa.float32()))),
     ("strength", pa.float32()),
+    ("versus", pa.struct(CLASS)),
+    ("boxes", pa.list_(pa.struct(BOX))),
 ]
 MODEL = pa.struct([("name", pa.string()), ("version", pa.string()), ("weights", pa.string())])
 SCHEMA = pa.schema(

@@ -125,14 +125,16 @@ def prediction(entry: Prediction) -> OutputRow:
 
 
 def explanation(entry: Explanation) -> OutputRow:
-    """Return an element of the column `explanations`."""
+    """Return an element of the column `explanations`; archives built earlier have no strength, contrast and boxes."""
+    versus, boxes = getattr(entry, "versus", None), getattr(entry, "boxes", None)
     return {
         **prediction(entry.prediction),
         "evidence": entry.evidence,
         "peak": None if entry.peak is None else list(entry.peak),
         "heatmap": entry.heatmap.tolist(),
-        # Archives built earlier have none.
         "strength": getattr(entry, "strength", None),
+        "versus": versus and prediction(versus),
+        "boxes": boxes and [{"box": list(found.rectangle), "area": found.area, "mean": found.mean} for found in boxes],
     }
 
 

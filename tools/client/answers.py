@@ -39,6 +39,18 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A connected region of a map."""
+
+    rectangle: tuple[int, int, int, int]
+    """Left, top, right and bottom in pixels of the image; right and bottom are exclusive."""
+    area: int
+    """Pixels of the region."""
+    mean: float
+    """Mean of the map over the region, in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """What answered."""
 
@@ -60,8 +72,10 @@ class Explanation(Prediction):
     """The image with the map drawn on it, a PNG or JPEG file; None if it was not requested."""
     strength: float | None = None
     """The map's maximum before its division by it, in units of the class's score; None from servers before 0.2."""
-    boxes: tuple[Mapping[str, Any], ...] = ()
-    """Rectangles of the regions above the share that the option `boxes` names, largest first, as in the response."""
+    boxes: tuple[Box, ...] = ()
+    """Where the map reaches the share of its maximum that the option `boxes` names, largest first."""
+    versus: Prediction | None = None
+    """The class that this one is contrasted with."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +174,14 @@ def _explanation(entry: Mapping[str, Any]) -> Explanation:
         heatmap=entry.get("heatmap"),
         overlay=_overlay(entry.get("overlay")),
         strength=None if strength is None else float(strength),
-        boxes=tuple(entry.get("boxes", ())),
+        boxes=tuple(_box(box) for box in entry.get("boxes", ())),
+        versus=parse_prediction(entry["versus"]) if "versus" in entry else None,
     )
+
+
+def _box(entry: Mapping[str, Any]) -> Box:
+    left, top, right, bottom = map(int, entry["box"])
+    return Box((left, top, right, bottom), int(entry["area"]), float(entry["mean"]))
 
 
 def _overlay(url: str | None) -> bytes | None:

@@ -14,6 +14,7 @@ from tools.client.answers import Answer, Explanation, Prediction
 from tools.client.errors import ImageError
 
 BAR_CELLS = 10
+SHOWN_BOXES = 3
 # The map of an improbable class looks as strong as that of a probable one, so the table says which are improbable.
 LOW_PROBABILITY = 0.05
 # The method whose maps show evidence against a class.
@@ -74,7 +75,13 @@ def class_row(entry: Prediction, explanation: Explanation | None, method: str) -
 def _finding(explanation: Explanation, method: str) -> str:
     """Say where the evidence is, and whether the class is improbable."""
     if explanation.peak is None:
-        finding = "nothing speaks against this class" if method == AGAINST else "no evidence for this class"
+        findings = ["nothing speaks against this class" if method == AGAINST else "no evidence for this class"]
     else:
-        finding = "peak at x={}, y={}".format(*explanation.peak)
-    return f"{finding}; low probability" if explanation.probability < LOW_PROBABILITY else finding
+        findings = ["peak at x={}, y={}".format(*explanation.peak)]
+    if explanation.versus is not None:
+        findings.append(printable(f"rather than {explanation.versus.label}"))
+    if explanation.boxes:
+        findings.append(f"boxes: {' '.join(str(list(box.rectangle)) for box in explanation.boxes[:SHOWN_BOXES])}")
+    if explanation.probability < LOW_PROBABILITY:
+        findings.append("low probability")
+    return "; ".join(findings)

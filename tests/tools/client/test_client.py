@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_server import CAT, CUP, UNDECODABLE, FakeServer, answer, explained
-from tools.client.answers import Answer, Explanation, Prediction
+from tools.client.answers import Answer, Box, Explanation, ModelIdentity, Prediction
 from tools.client.client import Client
 from tools.client.endpoint import OptionValue, options_form, quote_label
 from tools.client.errors import (
@@ -39,6 +39,27 @@ def test_explain_returns_the_answer_with_overlays(server: FakeServer) -> None:
             "image": {"width": 451, "height": 300, "region": [0, 0, 451, 300]},
         },
     )
+
+
+def test_strength_contrast_boxes_and_model(server: FakeServer) -> None:
+    model = {"name": "resnet18", "version": "1.0", "weights": "0123456789ab"}
+    box = {"box": [1, 2, 30, 40], "area": 900, "mean": 0.75}
+    body = answer(explained(CAT, b"overlay", strength=12.5, boxes=[box], versus=CUP))
+    server.reply = lambda request: (200, {**body, "model": model})
+    with Client(server.url) as client:
+        result = client.explain(b"image")
+    (explanation,) = result.explanations
+    assert (explanation.strength, explanation.boxes) == (12.5, (Box((1, 2, 30, 40), 900, 0.75),))
+    assert explanation.versus == Prediction(967, "espresso", 0.0249)
+    assert result.model == ModelIdentity("resnet18", "1.0", "0123456789ab")
+    assert result.document["model"] == model
+
+
+def test_classes_are_predictions_then_other_explanations() -> None:
+    cat, dog = Explanation(1, "cat", 0.5, None, None, None), Explanation(2, "dog", 0.1, None, None, None)
+    predictions = (Prediction(3, "cup", 0.6), Prediction(1, "cat", 0.5))
+    listed = Answer(predictions, (dog, cat), "gradcam", "layer4", {}).classes()
+    assert list(listed) == [(predictions[0], None), (predictions[1], cat), (dog, dog)]
 
 
 def test_without_overlays_and_maps(server: FakeServer) -> None:

@@ -103,6 +103,21 @@ def test_prints_strengths_and_what_an_empty_counterfactual_map_means(
     ]
 
 
+def test_prints_contrast_and_boxes(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = [{"box": [number, 2, 30, 40], "area": 9, "mean": 0.75} for number in range(5)]
+    server.reply = lambda request: (200, answer(explained(CAT, b"a", boxes=boxes, versus=DOG), predictions=(CAT,)))
+    write("cat.jpg")
+    assert predict.main(["cat.jpg", "--url", server.url, "--versus", "207"]) == 0
+    assert table_cells(capsys.readouterr().out) == [
+        [
+            "cat.jpg",
+            "281 tabby",
+            "61.57% ██████",
+            "peak at x=412, y=130; rather than golden retriever; boxes: [0, 2, 30, 40] [1, 2, 30, 40] [2, 2, 30, 40]",
+        ]
+    ]
+
+
 def test_improbable_classes_are_dim() -> None:
     styles = [
         [str(cell.style) for cell in class_row(Prediction(1, "cat", probability), None, "gradcam")]
