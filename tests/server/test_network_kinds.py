@@ -82,7 +82,7 @@ KINDS = {
     "dict": Kind(3, "{'features': features, 'logits': self.classes(features)}", tuple("abc"), (64, 64)),
     "wide": Kind(4, "(features, self.classes(features))", tuple("abcd"), (48, 96), ("--logits", "1")),
 }
-PICTURE = oracles.seeded_image(90, 60, seed=5)
+IMAGE = oracles.seeded_image(90, 60, seed=5)
 
 
 def png(image: Image.Image) -> bytes:
@@ -145,7 +145,7 @@ def ranking(probabilities: list[float]) -> list[int]:
 
 def post(server: Server, name: str, **options: Any) -> Any:
     headers = {f"Gradcam-{option}": str(value) for option, value in options.items()}
-    return http_client.post(f"{server.inference_url}/predictions/{name}", data=png(PICTURE), headers=headers)
+    return http_client.post(f"{server.inference_url}/predictions/{name}", data=png(IMAGE), headers=headers)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -155,7 +155,7 @@ def test_probabilities_and_maps_are_those_of_the_network(name: str, server: Serv
 
     answer = parsed(post(server, name, Explain=count, Topk=count))
 
-    expected = probabilities_of(name, PICTURE)
+    expected = probabilities_of(name, IMAGE)
     ranked = ranking(expected)
     assert [entry["index"] for entry in answer["predictions"]] == ranked
     assert [entry["label"] for entry in answer["predictions"]] == [kind.labels[index] for index in ranked]
@@ -163,7 +163,7 @@ def test_probabilities_and_maps_are_those_of_the_network(name: str, server: Serv
         assert entry["probability"] == pytest.approx(expected[entry["index"]], abs=PROBABILITY_TOLERANCE)
     evidence = 0
     for entry in answer["explanations"]:
-        heatmap = heatmap_of(name, PICTURE, entry["index"])
+        heatmap = heatmap_of(name, IMAGE, entry["index"])
         assert np.asarray(entry["heatmap"]).shape == heatmap.shape
         np.testing.assert_allclose(entry["heatmap"], heatmap, rtol=0, atol=HEATMAP_TOLERANCE)
         evidence += entry["evidence"]
@@ -192,7 +192,7 @@ def test_the_archive_says_what_kind_it_is(server: Server) -> None:
 
 
 def test_a_threshold_explains_every_label_at_or_above_it(server: Server) -> None:
-    expected = probabilities_of("labels", PICTURE)
+    expected = probabilities_of("labels", IMAGE)
     ranked = ranking(expected)
     for count in range(1, 5):
         threshold = (expected[ranked[count - 1]] + expected[ranked[count]]) / 2
@@ -206,7 +206,7 @@ def test_a_threshold_explains_every_label_at_or_above_it(server: Server) -> None
 
 def test_a_threshold_in_kserves_protocols(server: Server) -> None:
     other = oracles.seeded_image(70, 80, seed=11)
-    images = [PICTURE, other]
+    images = [IMAGE, other]
     encoded = [base64.b64encode(png(image)).decode() for image in images]
     expected = [probabilities_of("labels", image) for image in images]
     # Between two probabilities of the two images, so that their numbers of explanations may differ.
@@ -238,7 +238,7 @@ def test_a_threshold_in_kserves_protocols(server: Server) -> None:
 def test_the_overlay_of_a_threshold_needs_a_class(server: Server) -> None:
     url = f"{server.inference_url}/predictions/labels"
     headers = {"Accept": "image/png", "Gradcam-Threshold": "0"}
-    assert http_client.post(url, data=png(PICTURE), headers=headers).content.startswith(b"\x89PNG")
-    code, message = error(http_client.post(url, data=png(PICTURE), headers={**headers, "Gradcam-Threshold": "1"}), 400)
+    assert http_client.post(url, data=png(IMAGE), headers=headers).content.startswith(b"\x89PNG")
+    code, message = error(http_client.post(url, data=png(IMAGE), headers={**headers, "Gradcam-Threshold": "1"}), 400)
     assert code == "invalid_option"
     assert "the highest probability" in message
