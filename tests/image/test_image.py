@@ -193,7 +193,7 @@ def test_page_is_optional_and_restarted_after_a_crash(start: Start, served: Cont
         page_is_up()
     assert container.post().status_code == 200
     container.wait_until(page_is_up)
-    assert "the page ended by itself; it is started anew" in container.logs()
+    assert "The page ended by itself; restarting it" in container.logs()
     container.engine("stop", "--time", "75", container.name)
     assert exit_status(container) == "0"
 
