@@ -17,7 +17,7 @@ TORCHSERVE = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
 OWN = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 
 
-class Echo(grpc.GenericRpcHandler):
+class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Answers each call with its method and message."""
 
     def service(self, call: grpc.HandlerCallDetails) -> Any:
