@@ -406,13 +406,14 @@ def for_model(name: str) -> dict[str, Any]:
     schemas["Explain"]["maximum"] = 3
     schemas["Threshold"]["minimum"] = 0.02  # at most 50 classes
     schemas["Class"] = {"enum": [0, 999, "281", "tabby"]}
+    schemas["Versus"] = {"enum": [7, "lynx"]}  # none of the classes above
     schemas["Targets"]["anyOf"][1]["maxItems"] = 3
     schemas["TargetsText"] = {"enum": ["0", "tabby,  999", '"tabby"']}
     schemas["LayerName"] = {"enum": ["layer4", "layer3.1.conv2", "relu"]}
     schemas["LayerText"] = {"enum": ["layer4", "layer4,layer3.1.conv2"]}
     schemas["Layer"]["anyOf"][1]["maxItems"] = 2
-    # Requests only: responses may name every method.
-    schemas["Method"] = {"enum": [name for name in cam.METHODS if name not in ("scorecam", "ablationcam")]}
+    # Requests only: responses may name every method. All of these accept `versus`.
+    schemas["Method"] = {"enum": list(cam.CONTRASTING_METHODS)}
     schemas["Instances"]["properties"]["instances"]["maxItems"] = 2
     schemas["ImageTensor"]["properties"]["shape"] = {"const": [1]}
     schemas["ImageTensor"]["properties"]["data"]["maxItems"] = 1
