@@ -15,11 +15,10 @@ from safetensors.torch import load
 
 from tests.support import oracles
 from tests.support.grpc_client import GrpcClient, compile_stubs
-from tests.support.served import BATCH_SECONDS, ORIGIN, RESPONSE_BYTES, Model
+from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.archive.rewrite import read_config, reconfigure
-from tools.server.cors import cors_properties
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
@@ -67,8 +66,7 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     archives = [squash_archive, crop_archive, efficientnet_archive, batched_archive]
-    settings = cors_properties(ORIGIN)
-    with Server(archives, free_port(), tmp_path_factory.mktemp("logs"), settings=settings) as running:
+    with Server(archives, free_port(), tmp_path_factory.mktemp("logs")) as running:
         before = {model: running.worker_pids(model) for model in running.models}
         yield running
         # No request of any test killed a worker.

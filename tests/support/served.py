@@ -29,9 +29,6 @@ PROBABILITY_TOLERANCE = 2e-6
 # The model `batched` waits this long for a batch of eight requests.
 BATCH_SECONDS = 30
 
-# Pages of this origin may call the server.
-ORIGIN = "https://app.example:8443"
-
 # The maximum response size of the model `batched`; that of the others is 64 MiB.
 RESPONSE_BYTES = 2**20
 
