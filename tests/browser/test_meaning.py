@@ -177,14 +177,18 @@ def test_nothing_against_a_class(open_page: Open, context: dict[str, Any], sente
 )
 def test_red_means_against(open_page: Open, context: dict[str, Any], sentence: str) -> None:
     lens = open_page(**context)
-    answer = lens.response(CHELSEA, method="counterfactual", explain=5)
+    answer = lens.response(CHELSEA, method="counterfactual", targets=",".join(map(str, range(900, 1000))))
     entry = next(entry for entry in answer["explanations"] if entry["evidence"])
     lens.choose(CHELSEA)
     lens.page.wait_for_selector("#classes .class")
     lens.settle()
     choose_method(lens, "counterfactual")
 
-    lens.pick(entry["label"])
+    lens.search(str(entry["index"]))
+    lens.page.keyboard.press("Enter")
+    lens.page.wait_for_function(
+        "(label) => document.querySelector('.class-name').textContent === label", arg=entry["label"]
+    )
 
     strength = significant(entry["strength"]).replace(".", "," if context else ".")
     assert legend(lens)[2] == sentence.format(strength)
