@@ -168,15 +168,15 @@ def test_named_engine_that_is_not_installed_is_reported(
         accelerate(parts, "openvino", "float32", images[:2])
 
 
-def wrong_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+def wrong_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         activations, *others = trunk(images)
         return activations.flip(3), *others
 
-    return run
+    return Accelerated(run, precision)
 
 
-def failing_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Trunk:
+def failing_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
     raise MemoryError("not so much")
 
 
