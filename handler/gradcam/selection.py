@@ -35,9 +35,11 @@ class Selection:
         if item.targets is not None:
             return list(item.targets)
         options = item.request.options
-        ranked = [index for index in most_probable(logits, len(logits)) if index != item.versus]
         if options.threshold is None:
-            return ranked[: options.explained_classes]
+            count = options.explained_classes
+            ranked = most_probable(logits, count if item.versus is None else count + 1)
+            return [index for index in ranked if index != item.versus][:count]
+        ranked = [index for index in most_probable(logits, len(logits)) if index != item.versus]
         reached = (probabilities(logits, self.settings.activation) >= options.threshold).tolist()
         count = sum(reached[index] for index in ranked)
         self._check_count(count, item.request.images_in_request, options.threshold)
