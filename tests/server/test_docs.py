@@ -223,7 +223,7 @@ def check_output(command: str, output: str, workspace: Workspace) -> None:
         assert "Egyptian cat" in ((workspace.folder / file[1]).read_text() if file else output)
         if "--report" in command:
             assert "Egyptian cat" in (workspace.folder / "report.html").read_text()
-    elif file := re.search(r"> (build/overlay\.\w+)$", command):
+    elif file := re.search(r"> (build/\w+\.(?:png|jpg))$", command):
         magic_bytes = b"\x89PNG" if file[1].endswith("png") else b"\xff\xd8"
         assert (workspace.folder / file[1]).read_bytes().startswith(magic_bytes)
     elif command.endswith("/metrics"):

@@ -205,7 +205,8 @@ def test_crop_of_images_of_many_shapes(width: int, height: int, crop: Model) -> 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 900), (900, 1), (2, 3), (224, 224), (1600, 1200)])
 def test_squash_of_images_of_many_shapes(width: int, height: int, squash: Model) -> None:
-    pixels = sample(8, width, height)
+    # With seed 8, one activation of the image of 224 x 224 is zero but for rounding, and the map depends on its sign.
+    pixels = sample(10, width, height)
 
     answer = squash.predict(encoded(pixels), overlay="png")
 
