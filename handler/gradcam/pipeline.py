@@ -23,7 +23,7 @@ from gradcam.batch import AdmittedRequest, Batch, CompletedPass, Explained, Forw
 from gradcam.batch_explainer import BatchExplainer
 from gradcam.engines import engine as engines
 from gradcam.errors import RequestError, TooExpensive
-from gradcam.explain.cam import GRADIENT_METHODS
+from gradcam.explain.cam import GRADIENT_METHODS, Maps
 from gradcam.explain.explainer import Explainer, ForwardPass, channel_passes
 from gradcam.forward_passes import schedule, select_rows, unchanged_logits
 from gradcam.images import decoding
