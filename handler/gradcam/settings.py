@@ -35,6 +35,7 @@ class Settings:
     architecture: str
     """An architecture of `network.architecture`, such as `resnet18`; any name if `model_file` is set."""
     num_classes: int
+    """Number of classes, at least 1."""
     weights: str
     """Source of the weights, for human readers."""
     weights_sha256: str
@@ -117,7 +118,7 @@ class Settings:
         for field in fields(cls):
             if field.name not in block and field.default is MISSING:
                 raise SettingsError(f"gradcam: {field.name!r} is missing")
-        settings = cls(**{key: _convert(key, value, hints[key]) for key, value in block.items()})
+        settings = cls(**{key: convert(key, value, hints[key]) for key, value in block.items()})
         settings._check_ranges()
         settings._check_methods()
         return settings
@@ -159,7 +160,7 @@ class Settings:
             )
 
 
-def _convert(key: str, value: Any, hint: Any) -> Any:
+def convert(key: str, value: Any, hint: Any) -> Any:
     """Return `value` as the type that the field is annotated with.
 
     Raises:
@@ -175,10 +176,10 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         if kinds[-1] is Ellipsis:
             if not isinstance(value, list | tuple):
                 raise SettingsError(f"gradcam: {key!r} must be a list, got {value!r}")
-            return tuple(_convert(key, item, kinds[0]) for item in value)
+            return tuple(convert(key, item, kinds[0]) for item in value)
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
             raise SettingsError(f"gradcam: {key!r} must be a list of {len(kinds)} numbers, got {value!r}")
-        return tuple(_convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
+        return tuple(convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
     accepted: type | types.UnionType = int | float if hint is float else hint
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise SettingsError(f"gradcam: {key!r} must be of type {hint.__name__}, got {value!r}")

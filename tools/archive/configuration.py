@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import yaml
 
 from gradcam.errors import suggestions
-from gradcam.settings import Settings, SettingsError
+from gradcam.settings import Settings, SettingsError, convert
 from tools.archive.packaging import FRONTEND
 
 BLOCK = "gradcam"
+# Settings that describe the network in the archive, which its files decide.
+FIXED = ("architecture", "num_classes", "weights", "weights_sha256", "model_file", "class_scores")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def parse(assignments: Sequence[str]) -> dict[str, Any]:
     """Parse `KEY=VALUE` with values in YAML; a list may also be written without brackets, as `a,b`.
 
     Raises:
-        SettingsError: an assignment is malformed, or there is no such key.
+        SettingsError: an assignment is malformed, a value is of the wrong type, or the key cannot be set.
     """
     return dict(_parse(assignment) for assignment in assignments)
 
@@ -93,13 +96,15 @@ def _parse(assignment: str) -> tuple[str, Any]:
     known = keys()
     if name not in known:
         raise SettingsError(f"Unknown setting {name!r}{suggestions(name, known)}")
-    key = known[name]
-    is_list = key.kind is list or "tuple" in str(Settings.__annotations__.get(name, ""))
+    if name in FIXED:
+        raise SettingsError(f"{name!r} describes the network in the archive and cannot be set")
+    key, hint = known[name], typing.get_type_hints(Settings).get(name)
+    is_list = key.kind is list or typing.get_origin(hint) is tuple
     try:
         value = yaml.safe_load(f"[{text}]" if is_list and not text.lstrip().startswith("[") else text)
     except yaml.YAMLError as error:
         raise SettingsError(f"The value of {name!r} must be YAML, got {text!r}") from error
-    return name, value
+    return name, convert(name, value, hint) if key.block else value
 
 
 def configured(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -130,9 +135,28 @@ def configured(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
 def _check(key: Key, value: Any) -> None:
     if not isinstance(value, key.kind) or isinstance(value, bool):
         raise SettingsError(f"{key.name!r} must be of type {key.kind.__name__}, got {value!r}")
-    if key.kind is int and value <= 0:
+    if isinstance(value, int) and value <= 0:
         raise SettingsError(f"{key.name!r} must be greater than 0, got {value!r}")
     if key.name == "deviceType" and value not in {"cpu", "gpu"}:
         raise SettingsError(f"'deviceType' must be cpu or gpu, got {value!r}")
-    if key.name == "deviceIds" and not all(isinstance(number, int) and number >= 0 for number in value):
+    if isinstance(value, list) and not all(isinstance(number, int) and number >= 0 for number in value):
         raise SettingsError(f"'deviceIds' must be a list of GPUs' numbers, got {value!r}")
+
+
+def document() -> str:
+    """Return the tables of `docs/own-network.md`: every key with its default and meaning."""
+    own = [key for key in keys().values() if key.block]
+    return "\n".join(
+        f"| {title} | default | meaning |\n|---|---|---|\n"
+        + "".join(f"| `{key.name}` | {_documented(key)} | {key.meaning} |\n" for key in entries)
+        for title, entries in (("setting under `gradcam:`", own), ("TorchServe's key", TORCHSERVE))
+    )
+
+
+def _documented(key: Key) -> str:
+    if key.default is None:
+        return "from the network" if key.block else "not set"
+    values = key.default if isinstance(key.default, tuple) else (key.default,)
+    return (
+        ", ".join(f"`{value}`" if isinstance(value, str) else f"{value:,}" for value in values if value != "") or "none"
+    )

@@ -17,9 +17,6 @@ from tools.archive.configuration import BLOCK, configured, keys, parse
 from tools.archive.packaging import CONFIG_FILE, deliver
 from tools.archive.rewrite import read_config, rewrite
 
-# What describes the network in the archive; only a new archive can differ.
-FIXED = ("architecture", "num_classes", "weights", "weights_sha256", "model_file", "layer", "input_size")
-
 
 def argument_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
@@ -47,11 +44,7 @@ def change(archive: Path, assignments: Sequence[str], output: Path | None = None
     Raises:
         SettingsError: a setting is unknown, invalid, or describes the network in the archive.
     """
-    changes = parse(assignments)
-    for name in changes:
-        if name in FIXED:
-            raise SettingsError(f"{name!r} describes the network in the archive; build another with build_mar.py")
-    config = configured(read_config(archive), changes)
+    config = configured(read_config(archive), parse(assignments))
     with tempfile.TemporaryDirectory(prefix="gradcam-settings-") as folder:
         content = yaml.safe_dump(config, sort_keys=False).encode()
         return deliver(rewrite(archive, Path(folder) / archive.name, {CONFIG_FILE: content}), output or archive)
