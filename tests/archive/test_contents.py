@@ -155,7 +155,7 @@ def test_config_has_the_handlers_block(config: dict[str, Any], extracted: Path) 
         "max_overlay_pixels": 32_000_000,
         "max_response_bytes": 67_108_864,
         "max_replay_bytes": 268_435_456,
-        "max_batch_seconds": 10.0,
+        "max_batch_seconds": 40.0,
         "max_delay_seconds": 1.0,
     }
 

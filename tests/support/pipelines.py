@@ -24,8 +24,10 @@ from tests.support.settings import settings
 CPU = torch.device("cpu")
 LAYER = "layer4.1.conv2"
 LABELS = Labels(("tench", "cat", "dog", "hen", "crane", "ibex", "newt", "crane", "Egyptian cat", "owl"))
+# A busy machine takes longer than a server should.
+PATIENT = {"max_batch_seconds": 50.0, "max_delay_seconds": 50.0}
 SETTINGS = settings(
-    num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, methods=METHODS, max_passes=600
+    num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, methods=METHODS, max_passes=600, **PATIENT
 )
 
 # Wide, high, smaller than the input, as large as the input, and square.
