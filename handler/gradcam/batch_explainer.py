@@ -90,9 +90,9 @@ class BatchExplainer:
     ) -> tuple[dict[int, list[Maps]], dict[int, RequestError]]:
         """Return the maps of expensive rows, and the errors of those that have no turn or no time left."""
         items, deadline, limit = batch.answerable, batch.deadline, None
-        if not all(item.is_expensive for item in items):
-            limit = self.settings.max_delay_seconds
-            deadline = min(deadline, time.monotonic() + limit)
+        shared_deadline = time.monotonic() + self.settings.max_delay_seconds
+        if shared_deadline < deadline and not all(item.is_expensive for item in items):
+            limit, deadline = self.settings.max_delay_seconds, shared_deadline
         with self.turn.take() as granted:
             if not granted:
                 return {}, {row: TooExpensive(BUSY) for _, rows in groups for row in rows}
