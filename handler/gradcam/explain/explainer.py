@@ -69,8 +69,8 @@ class Explainer:
 
         Args:
             max_replay_bytes: memory that the head's replays may take.
-            max_masked_images: images per forward pass of Score-CAM. Engines keep the memory of the largest batch that
-                they ran, so this should be no more than the batches that they run anyway.
+            max_masked_images: images per forward pass of Score-CAM; larger batches than the worker runs anyway
+                would raise its memory.
         """
         self.max_replay_bytes = max_replay_bytes
         self.max_masked_images = max_masked_images
