@@ -28,6 +28,7 @@ from gradcam.message import RequestGroup, Result
 from gradcam.pipeline import MAX_FORWARD, Pipeline
 from gradcam.protocols import dispatch
 from gradcam.settings import Settings
+from gradcam.turn import Turn
 
 # Packages that a map or an overlay depends on.
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "torchcodec", "opencv-python-headless", "openvino", "torchserve")
@@ -58,6 +59,8 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
         self.device = _device(properties.get("gpu_id"))
         max_forward = properties.get("batch_size") or MAX_FORWARD
         self.pipeline = Pipeline.load(model_dir, model["serializedFile"], settings, self.device, max_forward)
+        # All workers of a model run in its folder.
+        self.pipeline.batch_explainer.turn = Turn(model_dir)
         machine.return_memory()
         self.pipeline.warm_up()
         self.model = self.pipeline.network

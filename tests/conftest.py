@@ -41,8 +41,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def squash_archive(store: Path) -> Path:
-    """ResNet-18 with random weights and the eager engine, which starts fast; other settings are the defaults."""
-    return build_mar.build(Build("resnet18", "random", engine="eager", name="squash", output=store))
+    """ResNet-18 with random weights and the eager engine, which starts fast, and with time for a busy machine."""
+    assignments = ("max_batch_seconds=40",)
+    return build_mar.build(
+        Build("resnet18", "random", engine="eager", name="squash", output=store, assignments=assignments)
+    )
 
 
 @pytest.fixture(scope="session")

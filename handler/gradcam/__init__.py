@@ -13,6 +13,8 @@ The path of a request, and the module of each step:
     forward_passes  which items share a forward pass, and in which order
     layer_splits    the network's splits by layer
     selection       classes to explain, once the logits are known
+    batch_explainer  the maps of a batch, within limits of time
+    turn            at most one worker runs an expensive request at a time
     results         logits and maps to results
     message         what travels between protocols and pipeline: Request, Result, Reply
     options         options of a request

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from gradcam.batch import SMOOTHING, UNCHANGED, AdmittedRequest
 from gradcam.errors import InvalidOption, TooLarge, TooMany, UnknownName, truncated_repr, unknown_message
@@ -29,15 +31,15 @@ class Admission:
         Raises:
             InvalidOption: an option has a value that this model does not support.
             TooMany: more classes or forward passes than the settings allow.
-            UnknownName: the model has no such class or method.
+            UnknownName: the model has no such class or method, or does not allow the method.
         """
         request = self._with_default_number(request)
         options = request.options
         if request.accept and options.explained_classes == 0:
             raise InvalidOption("explain must be at least 1 if 'Accept' requests an image, got 0; request JSON instead")
         self._check_counts(options, request.images_in_request)
-        if options.method is not None and options.method not in METHODS:
-            raise UnknownName(unknown_message("method", options.method, METHODS), code="unknown_method")
+        if options.method is not None:
+            self._check_method(options.method)
         if options.colormap not in COLORMAPS:
             raise InvalidOption(unknown_message("colormap", options.colormap, COLORMAPS))
         method = options.method or self.settings.method
@@ -50,8 +52,24 @@ class Admission:
             augmentations=SMOOTHING if options.smooth and options.explained_classes else UNCHANGED,
             versus=None if options.versus is None else self._versus(options.versus, targets, method),
         )
-        self._check_passes(admitted)
+        if (passes := request.images_in_request * admitted.passes) > self.settings.max_passes:
+            self._reject_passes(admitted, passes, f"{len(admitted.layers)} layers")
         return admitted
+
+    def check_channel_passes(self, admitted: AdmittedRequest, channel_passes: Sequence[int]) -> None:
+        """Check the forward passes of an expensive request, once the network is split at its layers.
+
+        Args:
+            admitted: the request.
+            channel_passes: forward passes that its method adds at each of its layers.
+
+        Raises:
+            TooMany: more forward passes than the settings allow.
+        """
+        per_version = sum(1 + added for added in channel_passes)
+        passes = admitted.request.images_in_request * len(admitted.augmentations) * per_version
+        if passes > self.settings.max_passes:
+            self._reject_passes(admitted, passes, f"{per_version} passes of {admitted.method} over all channels")
 
     def check_overlays(self, request: Request, pixels: int, classes: int | None = None) -> None:
         """Check the overlays of a request group, once its image's size is known.
@@ -116,15 +134,21 @@ class Admission:
                 "too_many_targets",
             )
 
-    def _check_passes(self, admitted: AdmittedRequest) -> None:
-        images, layers, versions = (
-            admitted.request.images_in_request,
-            len(admitted.layers),
-            len(admitted.augmentations),
-        )
-        if images * layers * versions > self.settings.max_passes:
-            raise TooMany(
-                f"Forward passes of one request must be at most {self.settings.max_passes}, "
-                f"got {images * layers * versions} ({images} images × {layers} layers × {versions} smoothed versions)",
-                "too_many_passes",
+    def _check_method(self, method: str) -> None:
+        allowed = self.settings.methods
+        if method not in METHODS:
+            raise UnknownName(unknown_message("method", method, allowed), code="unknown_method")
+        if method not in allowed:
+            raise UnknownName(
+                f"Method {method!r} is not allowed by this model (allowed: {', '.join(allowed)}); "
+                "its operator can add it to the setting 'methods'",
+                code="method_not_allowed",
             )
+
+    def _reject_passes(self, admitted: AdmittedRequest, passes: int, of_each_version: str) -> NoReturn:
+        raise TooMany(
+            f"Forward passes of one request must be at most {self.settings.max_passes}, got {passes} "
+            f"({admitted.request.images_in_request} images × {of_each_version} × "
+            f"{len(admitted.augmentations)} smoothed versions); the setting 'max_passes' is the limit",
+            "too_many_passes",
+        )

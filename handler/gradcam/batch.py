@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gradcam.errors import RequestError
-from gradcam.explain.cam import Maps
+from gradcam.explain.cam import CHANNEL_METHODS, Maps
 from gradcam.explain.explainer import ForwardPass
 from gradcam.images.model_input import PreparedInput
 from gradcam.message import Request
@@ -54,6 +54,11 @@ class AdmittedRequest:
     def passes(self) -> int:
         """Number of forward passes of this image."""
         return len(self.layers) * len(self.augmentations)
+
+    @property
+    def is_expensive(self) -> bool:
+        """Whether it is explained with a method that runs parts of the network for each channel of the layer."""
+        return self.method in CHANNEL_METHODS and self.request.options.explained_classes > 0
 
     @property
     def cost(self) -> int:

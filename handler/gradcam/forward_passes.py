@@ -52,10 +52,10 @@ def unchanged_logits(passes: list[CompletedPass]) -> dict[int, Tensor]:
 
 
 def explanation_order(passes: list[CompletedPass], items: list[Item]) -> Iterator[tuple[CompletedPass, list[int]]]:
-    """Yield each pass with the rows to explain together; gradient methods first, since one replay serves them all."""
-    for by_gradients in (True, False):
+    """Yield each pass with the rows to explain together; expensive rows are apart from others, and after them."""
+    for expensive in (False, True):
         for completed in passes:
-            rows = [row for row in completed.rows if (items[row].method in cam.GRADIENT_METHODS) == by_gradients]
+            rows = [row for row in completed.rows if items[row].is_expensive == expensive]
             if rows:
                 yield completed, _cheapest_first(rows, items)
 

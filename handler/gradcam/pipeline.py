@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from gradcam.admission import Admission
 from gradcam.batch import AdmittedRequest, Batch, CompletedPass, Explained, Forward, Item
+from gradcam.batch_explainer import BatchExplainer
 from gradcam.engines import engine as engines
-from gradcam.errors import RequestError, TooExpensive, unknown_message
-from gradcam.explain.cam import METHODS, Maps
-from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.forward_passes import explanation_order, fuse, schedule, select_rows, unchanged_logits
+from gradcam.errors import RequestError, TooExpensive
+from gradcam.explain.cam import GRADIENT_METHODS, Maps
+from gradcam.explain.explainer import Explainer, ForwardPass, channel_passes
+from gradcam.forward_passes import schedule, select_rows, unchanged_logits
 from gradcam.images import decoding
 from gradcam.images.geometry import CropGeometry
 from gradcam.images.model_input import PreparedInput, model_input, normalize, sample
@@ -72,10 +73,8 @@ class Pipeline:
         Raises:
             UnknownName: the network has no such layer.
             SplitError: the network cannot be split there.
-            SettingsError: there is no such method, or the number of labels is wrong.
+            SettingsError: the number of labels is wrong.
         """
-        if settings.method not in METHODS:
-            raise SettingsError(f"gradcam: 'method': {unknown_message('method', settings.method, METHODS)}")
         if len(labels.names) != settings.num_classes:
             raise SettingsError(f"Labels must be {settings.num_classes}, one per class, got {len(labels.names)}")
         # The memory layout with the fastest convolutions, on CPUs and GPUs.
@@ -86,10 +85,10 @@ class Pipeline:
         self.max_forward = max_forward
         self.splits = LayerSplits(self.network, settings)
         self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
-        self.explainer = Explainer(settings.max_replay_bytes)
+        self.explainer = Explainer(settings.max_replay_bytes, max_forward)
         self.admission = Admission(settings, labels)
         self.served = ServedModel.of(settings.weights_sha256, settings.architecture)
-        self.selection = Selection(settings, self.admission)
+        self.batch_explainer = BatchExplainer(self.explainer, Selection(settings, self.admission), settings)
 
     @classmethod
     def load(
@@ -116,7 +115,6 @@ class Pipeline:
         parts = self.splits.default
         return {
             **self.settings.to_mapping(),
-            "methods": list(METHODS),
             "layers": [name for name, _ in self.network.named_modules() if name],
             "cut": parts.method,
             "effective_precision": parts.precision,
@@ -129,8 +127,11 @@ class Pipeline:
     def warm_up(self) -> None:
         """Answer batches, so that no client waits for work that is done only once."""
         image = sample(self.settings)
+        # An expensive default method would take its time for every image.
+        method = next((name for name in self.settings.methods if name in GRADIENT_METHODS), None)
+        options = Options(overlay="jpeg", method=method) if method else Options(explain=0)
         for size in engines.warm_up_sizes(self.splits.default.engine, self.device, self.max_forward):
-            self.answer([Request(image, Options(overlay="jpeg"))] * size)
+            self.answer([Request(image, options)] * size)
 
     def answer(self, requests: Sequence[Request | RequestError]) -> list[Result | RequestError]:
         """Take requests through all steps."""
@@ -183,6 +184,9 @@ class Pipeline:
                 raise TooExpensive("Time limit for decoding the images of a batch exceeded; send fewer images at once")
             for layer in admitted.layers:
                 self.splits.prepare(layer, deadline)
+            if admitted.is_expensive:
+                added = [channel_passes(self.splits[layer], admitted.method) for layer in admitted.layers]
+                self.admission.check_channel_passes(admitted, added)
             return Item.of(admitted, prepared or self._decode(admitted.request))
         except RequestError as error:
             return error
@@ -228,45 +232,7 @@ class Pipeline:
 
     def explain(self, forward: Forward) -> Explained:
         """Compute the maps; gradients must be enabled."""
-        items = forward.batch.answerable
-        selected = [self._selected(item, forward.logits.get(row)) for row, item in enumerate(items)]
-        targets = [[] if isinstance(entry, RequestError) else entry for entry in selected]
-        maps_of_passes: list[list[Maps]] = [[] for _ in items]
-        timed_out = set(range(len(items))) - forward.logits.keys()
-        for completed, rows in explanation_order(forward.passes, items):
-            counts = [len(targets[row]) for row in rows]
-            pairs = [
-                Pair(completed.rows.index(row), target, items[row].method, items[row].versus)
-                for row in rows
-                for target in targets[row]
-            ]
-            maps, unfinished = self.explainer.maps(completed.forward, pairs, forward.batch.deadline)
-            owners = [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
-            timed_out |= {owners[index] for index in unfinished}
-            upright = maps._replace(heatmaps=completed.augmentation.undo(maps.heatmaps))
-            for row, part in zip(rows, upright.split(counts), strict=True):
-                maps_of_passes[row].append(part)
-        fused: list[Maps | RequestError] = [
-            self._too_expensive(items[row]) if row in timed_out else fuse(maps)
-            for row, maps in enumerate(maps_of_passes)
-        ]
-        failed = [
-            entry if isinstance(entry, RequestError) else maps for entry, maps in zip(selected, fused, strict=True)
-        ]
-        return Explained(forward, targets, failed)
-
-    def _selected(self, item: Item, logits: Tensor | None) -> list[int] | RequestError:
-        """Return the classes to explain; none for an item that timed out before it had logits."""
-        try:
-            return [] if logits is None else self.selection.targets(item, logits)
-        except RequestError as error:
-            return error
-
-    def _too_expensive(self, item: Item) -> TooExpensive:
-        return TooExpensive(
-            f"Time limit of {self.settings.max_batch_seconds:g} s per batch exceeded by {item.method} at "
-            f"{', '.join(item.layers)}; request fewer classes, a later layer, or a cheaper method such as gradcam"
-        )
+        return self.batch_explainer.explain(forward)
 
     # ------------------------------------------------------------------------- results
 

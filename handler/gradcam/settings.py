@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
-from gradcam.errors import suggestions
+from gradcam.errors import suggestions, unknown_message
+from gradcam.explain.cam import GRADIENT_METHODS, METHODS
 
 Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -34,6 +35,7 @@ class Settings:
     architecture: str
     """An architecture of `network.architecture`, such as `resnet18`; any name if `model_file` is set."""
     num_classes: int
+    """Number of classes, at least 1."""
     weights: str
     """Source of the weights, for human readers."""
     weights_sha256: str
@@ -63,7 +65,9 @@ class Settings:
     decoding: Decoding = "exact"
     """`exact` equals Pillow in every pixel; `fast` resizes with torch and reads large JPEGs at a reduced scale."""
     method: str = "gradcam"
-    """Method of requests that name none."""
+    """Method of requests that name none; one of `methods`."""
+    methods: tuple[str, ...] = tuple(GRADIENT_METHODS)
+    """Methods that requests may use; as built without those that need passes for each channel of the layer."""
     explain: int = 1
     """Number of classes explained for requests that name neither classes nor a number; 0: none."""
     engine: Engine = "auto"
@@ -71,7 +75,9 @@ class Settings:
     precision: Precision = "float32"
     """Precision of the network up to the target layer; the rest and the maps are float32."""
     max_image_bytes: int = 32 * 2**20
+    """Maximum size of an image file, in bytes."""
     max_image_pixels: int = 64_000_000
+    """Maximum size of an image, in pixels."""
     max_decode_seconds: float = 10.0
     """Time limit for decoding one image; malicious images would take hours."""
     max_instances: int = 32
@@ -79,15 +85,17 @@ class Settings:
     max_targets: int = 100
     """Maximum explained classes per request, summed over its images."""
     max_passes: int = 32
-    """Maximum forward passes per request: images × layers × smoothed versions."""
+    """Maximum forward passes per request, with those that `scorecam` and `ablationcam` need for each channel."""
     max_overlay_pixels: int = 32_000_000
     """Maximum total overlay pixels per request."""
     max_response_bytes: int = 64 * 2**20
     """Maximum size of a response; TorchServe kills a worker that exceeds its `max_response_size`."""
     max_replay_bytes: int = 256 * 2**20
     """Memory for replaying the head; pairs that exceed it are replayed in chunks."""
-    max_batch_seconds: float = 40.0
+    max_batch_seconds: float = 10.0
     """Time limit of one batch; must be below TorchServe's `responseTimeout`, which kills the worker."""
+    max_delay_seconds: float = 1.0
+    """Time for which `scorecam` and `ablationcam` may delay the other requests of their batch."""
 
     @property
     def num_logits(self) -> int:
@@ -110,8 +118,9 @@ class Settings:
         for field in fields(cls):
             if field.name not in block and field.default is MISSING:
                 raise SettingsError(f"gradcam: {field.name!r} is missing")
-        settings = cls(**{key: _convert(key, value, hints[key]) for key, value in block.items()})
+        settings = cls(**{key: convert(key, value, hints[key]) for key, value in block.items()})
         settings._check_ranges()
+        settings._check_methods()
         return settings
 
     def to_mapping(self) -> dict[str, Any]:
@@ -140,8 +149,18 @@ class Settings:
                 f"{self.input_size}, got {self.resize_size}"
             )
 
+    def _check_methods(self) -> None:
+        for key, names in (("method", (self.method,)), ("methods", self.methods)):
+            for name in names:
+                if name not in METHODS:
+                    raise SettingsError(f"gradcam: {key!r}: {unknown_message('method', name, METHODS)}")
+        if self.method not in self.methods:
+            raise SettingsError(
+                f"gradcam: 'method' must be one of 'methods' ({', '.join(self.methods)}), got {self.method!r}"
+            )
 
-def _convert(key: str, value: Any, hint: Any) -> Any:
+
+def convert(key: str, value: Any, hint: Any) -> Any:
     """Return `value` as the type that the field is annotated with.
 
     Raises:
@@ -154,9 +173,13 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
+        if kinds[-1] is Ellipsis:
+            if not isinstance(value, list | tuple):
+                raise SettingsError(f"gradcam: {key!r} must be a list, got {value!r}")
+            return tuple(convert(key, item, kinds[0]) for item in value)
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
             raise SettingsError(f"gradcam: {key!r} must be a list of {len(kinds)} numbers, got {value!r}")
-        return tuple(_convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
+        return tuple(convert(key, item, kind) for item, kind in zip(value, kinds, strict=True))
     accepted: type | types.UnionType = int | float if hint is float else hint
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise SettingsError(f"gradcam: {key!r} must be of type {hint.__name__}, got {value!r}")

@@ -179,3 +179,42 @@ def test_if_needed_replaces_an_invalid_archive(own_network: OwnNetwork, tmp_path
     assert command.main(arguments_for(own_network, tmp_path, "--if-needed")) == 0
 
     assert block(archive)["architecture"] == own_network.architecture
+
+
+# ----------------------------------------------------------------------------- settings
+
+
+def test_settings_and_torchserves_keys_are_set(own_network: OwnNetwork, tmp_path: Path) -> None:
+    assignments = [
+        "--set",
+        "max_passes=8",
+        "--set",
+        "layer=conv5.0",
+        "--set",
+        "input_size=64,96",
+        "--set",
+        "batchSize=4",
+    ]
+    assert command.main(arguments_for(own_network, tmp_path, *assignments)) == 0
+    settings = block(tmp_path / "mine.mar")
+    assert {key: settings[key] for key in ("max_passes", "layer", "input_size")} == {
+        "max_passes": 8,
+        "layer": "conv5.0",
+        "input_size": [64, 96],
+    }
+    with zipfile.ZipFile(tmp_path / "mine.mar") as opened:
+        assert yaml.safe_load(opened.read("model-config.yaml"))["batchSize"] == 4
+
+
+def test_a_default_method_with_passes_for_each_channel_is_allowed(own_network: OwnNetwork, tmp_path: Path) -> None:
+    assert command.main(arguments_for(own_network, tmp_path, "--method", "scorecam")) == 0
+    settings = block(tmp_path / "mine.mar")
+    assert settings["methods"][-1] == "scorecam"
+    assert (settings["max_passes"], settings["max_batch_seconds"]) == (1025, 40)
+
+
+def test_an_unknown_setting_is_rejected(
+    own_network: OwnNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(arguments_for(own_network, tmp_path, "--set", "max_pass=8")) == 1
+    assert capsys.readouterr().err.startswith("build_mar: Unknown setting 'max_pass'; did you mean 'max_passes'")

@@ -139,6 +139,10 @@ def test_config_has_the_handlers_block(config: dict[str, Any], extracted: Path) 
         "resize_size": 256,
         "interpolation": "bilinear",
         "method": "gradcam",
+        "methods": [
+            *("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam", "eigengradcam", "finercam"),
+            "counterfactual",
+        ],
         "decoding": "exact",
         "engine": "eager",
         "precision": "float32",
@@ -152,6 +156,7 @@ def test_config_has_the_handlers_block(config: dict[str, Any], extracted: Path) 
         "max_response_bytes": 67_108_864,
         "max_replay_bytes": 268_435_456,
         "max_batch_seconds": 40.0,
+        "max_delay_seconds": 1.0,
     }
 
 

@@ -16,12 +16,16 @@ from gradcam.errors import (
     TooMany,
     UnknownName,
 )
+from gradcam.explain import cam
+from gradcam.explain.explainer import channel_passes
+from gradcam.message import Result
 from gradcam.pipeline import Pipeline
 from tests.support.pipelines import (
     IMAGES,
     LABELS,
     LAYER,
     SETTINGS,
+    answer,
     ask,
     rejection,
     result,
@@ -102,6 +106,47 @@ def test_forward_passes_of_a_request_group_are_limited(pipeline: Pipeline) -> No
     assert "at most 12, got 24 (2 images × 2 layers × 6 smoothed versions)" in str(error)
     # Without explanations one pass suffices.
     assert result(limited, dataclasses.replace(ask(IMAGES[0], smooth=True, explain=0), images_in_request=12))
+
+
+@pytest.mark.parametrize("method", cam.CHANNEL_METHODS)
+def test_a_method_that_is_not_allowed(pipeline: Pipeline, method: str) -> None:
+    limited = with_settings(pipeline, methods=("gradcam", "layercam"))
+    error = rejection(limited, ask(IMAGES[0], method=method))
+    assert (type(error), error.code, error.status) == (UnknownName, "method_not_allowed", 422)
+    assert str(error) == (
+        f"Method {method!r} is not allowed by this model (allowed: gradcam, layercam); "
+        "its operator can add it to the setting 'methods'"
+    )
+    unknown = rejection(limited, ask(IMAGES[0], method="scorcam"))
+    assert unknown.code == "unknown_method"
+    assert str(unknown).endswith("alid methods: gradcam, layercam")
+    assert result(limited, ask(IMAGES[0], method="layercam")).method == "layercam"
+
+
+def test_passes_for_each_channel_are_limited(pipeline: Pipeline) -> None:
+    limited = with_settings(pipeline, max_passes=512)
+    request = ask(IMAGES[0], method="scorecam")
+    error = rejection(limited, request)
+    assert (type(error), error.code, error.status) == (TooMany, "too_many_passes", 422)
+    assert str(error) == (
+        "Forward passes of one request must be at most 512, got 513 (1 images × 513 passes of scorecam over all "
+        "channels × 1 smoothed versions); the setting 'max_passes' is the limit"
+    )
+    # layer1 has 64 channels; the classes of an image share the passes.
+    assert result(limited, ask(IMAGES[0], method="scorecam", layer=("layer1",), targets=(1, 2)))
+    both = rejection(limited, ask(IMAGES[0], method="scorecam", layer=("layer3", "layer1"), smooth=True))
+    assert "got 1932 (1 images × 322 passes of scorecam over all channels × 6 smoothed versions)" in str(both)
+    assert result(limited, ask(IMAGES[0], method="scorecam", explain=0))
+
+
+def test_replays_of_the_head_count_as_its_share_of_the_time(pipeline: Pipeline) -> None:
+    limited = with_settings(pipeline, max_passes=52)
+    for share, accepted in ((0.1, False), (0.09, True)):
+        limited.splits.by_layer[LAYER] = dataclasses.replace(limited.splits.default, head_share=share)
+        (answered,) = answer(limited, ask(IMAGES[0], method="ablationcam"))
+        assert isinstance(answered, Result) == accepted
+    assert channel_passes(limited.splits.default, "ablationcam") == 47  # 512 × 0.09 = 46.08, and the image's own
+    assert channel_passes(limited.splits.default, "gradcam") == 0
 
 
 def test_overlay_pixels_of_a_request_group_are_limited(pipeline: Pipeline) -> None:

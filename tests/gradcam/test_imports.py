@@ -20,8 +20,9 @@ PACKAGES = sorted(path for path in HANDLER.rglob("__init__.py"))
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "machine": set(),
+    "turn": set(),
     "options": {"errors"},
-    "settings": {"errors"},
+    "settings": {"errors", "explain.cam"},
     "images.geometry": {"settings"},
     "images.formats": {"errors"},
     "images.jpeg": set(),
@@ -48,9 +49,11 @@ ALLOWED: dict[str, set[str]] = {
     "split.fx_split": {"split.parts"},
     "split.hook_split": set(),
     "split.verification": {"split.parts"},
+    "split.costs": {"split.parts"},
     "split.splitter": {
         "network.layout",
         "network.target_layer",
+        "split.costs",
         "split.fx_split",
         "split.hook_split",
         "split.parts",
@@ -120,9 +123,20 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
     },
     "selection": {"admission", "batch", "errors", "network.logits", "results", "settings"},
+    "batch_explainer": {
+        "batch",
+        "errors",
+        "explain.cam",
+        "explain.explainer",
+        "forward_passes",
+        "selection",
+        "settings",
+        "turn",
+    },
     "pipeline": {
         "admission",
         "batch",
+        "batch_explainer",
         "engines.engine",
         "errors",
         "explain.cam",
@@ -154,6 +168,7 @@ ALLOWED: dict[str, set[str]] = {
         "protocols.kserve_v2",
         "settings",
         "torchserve_rows",
+        "turn",
     },
 }
 ONLY_IN = {

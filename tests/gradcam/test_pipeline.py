@@ -391,7 +391,7 @@ def test_describe_has_everything_that_a_map_depends_on(pipeline: Pipeline) -> No
     described = pipeline.describe()
     assert list(described) == [
         *SETTINGS.to_mapping(),
-        *("methods", "layers", "cut", "effective_precision", "decoder", "labels", "device"),
+        *("layers", "cut", "effective_precision", "decoder", "labels", "device"),
     ]
     assert {key: described[key] for key in SETTINGS.to_mapping()} == SETTINGS.to_mapping()
     assert described["layers"][0] == "conv1"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gradcam.explain.cam import GRADIENT_METHODS
 from gradcam.settings import Settings, SettingsError
 
 SETTINGS = Settings(
@@ -119,6 +120,9 @@ def test_an_unknown_key_without_a_similar_name(key: Any) -> None:
             "single_logit",
             "must be 'logits' unless 'num_classes' is 2 and 'activation' is softmax; got 7 and softmax",
         ),
+        ("methods", "gradcam", "must be a list, got 'gradcam'"),
+        ("methods", ["gradcam", 5], "must be of type str, got 5"),
+        ("method", "scorecam", f"must be one of 'methods' ({', '.join(GRADIENT_METHODS)}), got 'scorecam'"),
         ("resize_size", 223, "must be at least the larger side of 'input_size' (224, 192), got 223"),
     ],
     ids=str,
@@ -148,6 +152,22 @@ def test_a_single_logit_makes_two_classes() -> None:
     assert (binary.num_classes, binary.num_logits) == (2, 1)
     assert Settings.from_mapping(BLOCK).num_logits == 7
     assert "got 2 and sigmoid" in rejected({**binary.to_mapping(), "activation": "sigmoid"})
+
+
+@pytest.mark.parametrize(("key", "value"), [("method", "gradcan"), ("methods", ["gradcam", "gradcan"])])
+def test_an_unknown_method_suggests_similar_names(key: str, value: Any) -> None:
+    message = rejected({**BLOCK, key: value})
+    assert message.startswith(f"gradcam: {key!r}: Unknown method 'gradcan'; did you mean 'gradcam'")
+
+
+def test_methods_that_need_passes_for_each_channel_must_be_allowed_by_name() -> None:
+    assert Settings.from_mapping(BLOCK).methods == tuple(GRADIENT_METHODS)
+    allowed = Settings.from_mapping({**BLOCK, "method": "scorecam", "methods": ["gradcam", "scorecam"]})
+    assert (allowed.method, allowed.methods) == ("scorecam", ("gradcam", "scorecam"))
+
+
+def test_methods_must_have_the_default() -> None:
+    assert rejected({**BLOCK, "methods": []}) == "gradcam: 'method' must be one of 'methods' (), got 'gradcam'"
 
 
 def test_settings_are_immutable() -> None:

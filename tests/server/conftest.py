@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from tests.support import oracles
 from tests.support.grpc_client import GrpcClient, compile_stubs
-from tests.support.served import BATCH_SECONDS, RESPONSE_BYTES, Model
+from tests.support.served import ALL_METHODS, BATCH_SECONDS, RESPONSE_BYTES, Model
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.archive.rewrite import read_config, reconfigure
@@ -52,8 +52,8 @@ def efficientnet_archive(store: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def batched_archive(store: Path, squash_archive: Path) -> Path:
-    """The archive `squash` with a long batch delay and a small maximum response size."""
-    gradcam = read_config(squash_archive)["gradcam"] | {"max_response_bytes": RESPONSE_BYTES}
+    """The archive `squash` with all methods, a long batch delay, and a small maximum response size."""
+    gradcam = read_config(squash_archive)["gradcam"] | ALL_METHODS | {"max_response_bytes": RESPONSE_BYTES}
     return reconfigure(squash_archive, store / "batched.mar", maxBatchDelay=BATCH_SECONDS * 1000, gradcam=gradcam)
 
 

@@ -37,6 +37,7 @@ from gradcam.settings import Settings
 from tests.support import oracles
 from tests.support.manifests import tool
 from tools import ports
+from tools.archive.rewrite import read_config
 from tools.paths import DOCKERFILE, EXAMPLE_IMAGE, EXAMPLES, REQUIREMENTS, ROOT
 from tools.server.port_check import free_port
 
@@ -230,9 +231,11 @@ def check_output(command: str, output: str, workspace: Workspace) -> None:
         assert "gradcam_trunk_seconds_count" in output
     elif command.startswith("curl"):
         check_response(command, json.loads(output))
-    elif "gradcam" not in command and "max_passes: 8" in command:
-        config = yaml.safe_load((workspace.folder / "build" / "edit" / "model-config.yaml").read_text())
-        assert Settings.from_mapping(config["gradcam"]).max_passes == 8
+    elif command.startswith("scripts/settings.py") and "--set" in command:
+        settings = Settings.from_mapping(read_config(workspace.folder / "build" / "mine.mar")["gradcam"])
+        assert (settings.max_passes, settings.methods) == (8, ("gradcam", "layercam"))
+    elif command.startswith("scripts/settings.py"):
+        assert re.search(r"^  max_passes +32 +32 +Maximum forward passes", output, re.MULTILINE)
 
 
 def check_response(command: str, response: dict[str, Any]) -> None:
@@ -410,7 +413,7 @@ CHECKS: list[tuple[str, Callable[[str, Workspace], None]]] = [
     (rf"{SERVE}$|scripts/serve\.py ", run_serve),
     (r"make ", check_make),
     (r"curl .*http://127\.0\.0\.1:80\d\d/", run),
-    (r"scripts/(predict|reproduce|healthcheck|build_mar)\.py ", run),
+    (r"scripts/(predict|reproduce|healthcheck|build_mar|settings)\.py ", run),
     (r"scripts/\w+\.py ", check_script),
     (r"python3 scripts/environment\.py ", check_environment),
     (r"python -m lens$", run_page),

@@ -17,7 +17,7 @@ from gradcam.options import Options
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
 from tests.support.encoding import encoded
-from tests.support.served import Call, Model, check, error, parsed, sample
+from tests.support.served import ALL_METHODS, Call, Model, check, error, parsed, sample
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.archive.rewrite import read_config, reconfigure
@@ -29,13 +29,26 @@ IMAGE = encoded(PIXELS)
 TOLERANCE = 1e-4
 
 
-def settings_of(archive: Path) -> Settings:
-    return Settings.from_mapping(read_config(archive)["gradcam"])
+@pytest.fixture(scope="module")
+def other_server(store: Path, squash_archive: Path) -> Iterator[Server]:
+    """Variants of `squash`: all methods without and with a short batch deadline, and a trunk in bfloat16."""
+    gradcam = read_config(squash_archive)["gradcam"] | ALL_METHODS
+    patient = reconfigure(squash_archive, store / "patient.mar", gradcam=gradcam)
+    hurried = reconfigure(squash_archive, store / "hurried.mar", gradcam=gradcam | {"max_batch_seconds": 2})
+    bfloat16 = build_mar.build(Build("resnet18", "random", precision="bfloat16", name="bfloat16", output=store))
+    with Server([patient, hurried, bfloat16], free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def patient(other_server: Server, squash: Model) -> Model:
+    return Model(other_server, "patient", squash.network, squash.labels)
 
 
 @pytest.fixture(scope="module")
 def pipeline(squash: Model, squash_archive: Path) -> Pipeline:
-    return Pipeline(squash.network, Labels(squash.labels), settings_of(squash_archive), torch.device("cpu"))
+    settings = Settings.from_mapping(read_config(squash_archive)["gradcam"] | ALL_METHODS)
+    return Pipeline(squash.network, Labels(squash.labels), settings, torch.device("cpu"))
 
 
 def expected(pipeline: Pipeline, options: Options) -> Result:
@@ -52,11 +65,11 @@ def check_maps(answer: dict[str, Any], result: Result) -> None:
 
 
 @pytest.mark.parametrize("method", cam.METHODS)
-def test_method_equals_the_pipeline(method: str, squash: Model, pipeline: Pipeline) -> None:
+def test_method_equals_the_pipeline(method: str, patient: Model, pipeline: Pipeline) -> None:
     # Score-CAM needs one forward pass per channel; layer1 has few.
     layer = "layer1" if method == "scorecam" else "layer4.1.conv2"
 
-    answer = squash.predict(IMAGE, method=method, layer=layer, targets="7,281")
+    answer = patient.predict(IMAGE, method=method, layer=layer, targets="7,281")
 
     assert (answer["method"], answer["layer"]) == (method, layer)
     check_maps(answer, expected(pipeline, Options(method=method, layer=(layer,), targets=(7, 281))))
@@ -90,7 +103,7 @@ def test_smooth_equals_the_pipeline(squash: Model, pipeline: Pipeline) -> None:
     assert answer["explanations"][0]["heatmap"] != plain["explanations"][0]["heatmap"]
 
 
-def test_methods_share_a_batch(batched: Model, squash: Model) -> None:
+def test_methods_share_a_batch(batched: Model, patient: Model) -> None:
     options = [
         {"method": "gradcam"},
         {"method": "layercam", "layer": "layer3", "targets": "5"},
@@ -108,23 +121,13 @@ def test_methods_share_a_batch(batched: Model, squash: Model) -> None:
     assert error(together.pop(5), 422)[0] == "unknown_method"
     del calls[5]
     for call, response in zip(calls, together, strict=True):
-        alone, shared = parsed(squash.post(call)), parsed(response)
+        alone, shared = parsed(patient.post(call)), parsed(response)
         assert [e["index"] for e in shared["explanations"]] == [e["index"] for e in alone["explanations"]]
         for one, other in zip(alone["explanations"], shared["explanations"], strict=True):
             np.testing.assert_allclose(one["heatmap"], other["heatmap"], rtol=0, atol=TOLERANCE)
 
 
 # ----------------------------------------------------------------------------- other settings
-
-
-@pytest.fixture(scope="module")
-def other_server(store: Path, squash_archive: Path) -> Iterator[Server]:
-    """Two variants of `squash`: a trunk in bfloat16, and a short batch deadline."""
-    gradcam = read_config(squash_archive)["gradcam"] | {"max_batch_seconds": 2}
-    hurried = reconfigure(squash_archive, store / "hurried.mar", gradcam=gradcam)
-    bfloat16 = build_mar.build(Build("resnet18", "random", precision="bfloat16", name="bfloat16", output=store))
-    with Server([hurried, bfloat16], free_port()) as server:
-        yield server
 
 
 def test_bfloat16_trunk_gives_nearly_the_same_map(other_server: Server, squash: Model, pipeline: Pipeline) -> None:

@@ -47,7 +47,10 @@ from tools.sessions import loopback_session
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+DEFAULTS = {
+    field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for field in dataclasses.fields(Settings)
+}
 
 IMAGE = encoded(sample(61, 40, 30))
 BASE64 = base64.b64encode(IMAGE).decode()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gradcam.errors import RequestError
+from gradcam.explain.cam import METHODS
 from gradcam.message import Request, Result
 from gradcam.network.labels import Labels
 from gradcam.options import Encoding, Options
@@ -23,7 +24,11 @@ from tests.support.settings import settings
 CPU = torch.device("cpu")
 LAYER = "layer4.1.conv2"
 LABELS = Labels(("tench", "cat", "dog", "hen", "crane", "ibex", "newt", "crane", "Egyptian cat", "owl"))
-SETTINGS = settings(num_classes=10, input_size=(96, 128), engine="eager", resize_size=140)
+# A busy machine takes longer than a server should.
+PATIENT = {"max_batch_seconds": 50.0, "max_delay_seconds": 50.0}
+SETTINGS = settings(
+    num_classes=10, input_size=(96, 128), engine="eager", resize_size=140, methods=METHODS, max_passes=600, **PATIENT
+)
 
 # Wide, high, smaller than the input, as large as the input, and square.
 IMAGES = [

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from gradcam.explain.cam import METHODS
 from tests.support import http_client, oracles
 from tests.support.encoding import Pixels
 from tools.server.server import Server
@@ -28,6 +29,9 @@ PROBABILITY_TOLERANCE = 2e-6
 
 # The model `batched` waits this long for a batch of eight requests.
 BATCH_SECONDS = 30
+
+# Settings that allow every method, for as long as it takes.
+ALL_METHODS = {"methods": list(METHODS), "max_passes": 600, "max_batch_seconds": 50, "max_delay_seconds": 50}
 
 # The maximum response size of the model `batched`; that of the others is 64 MiB.
 RESPONSE_BYTES = 2**20

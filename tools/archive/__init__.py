@@ -4,5 +4,6 @@
 `logits` finds the logits in the network's output, `preprocessing` chooses how images are prepared, and `summary` says
 what was chosen.
 `packaging` writes an archive's files, runs torch-model-archiver, and delivers its file; `rewrite` copies an archive
-with changes. May import `gradcam` and `tools.paths`; imported by demo, lens, load tests, and benchmarks.
+with changes. `configuration` describes the keys of model-config.yaml, and `settings_command` is `scripts/settings.py`.
+May import `gradcam` and `tools.paths`; imported by demo, lens, load tests, and benchmarks.
 """

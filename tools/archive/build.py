@@ -12,14 +12,16 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from gradcam.engines import engine as engines
 from gradcam.errors import UnknownName, unknown_message
 from gradcam.explain import cam
+from gradcam.explain.explainer import channel_passes
 from gradcam.network import architecture as network
 from gradcam.network.architecture import EFFICIENTNET_LITE0, TIMM, NetworkError
 from gradcam.network.labels import Labels
@@ -28,17 +30,20 @@ from gradcam.network.target_layer import default_layer
 from gradcam.network.weights import load_state_dict
 from gradcam.pipeline import LABELS_FILE
 from gradcam.settings import Activation, Decoding, Engine, Precision, Settings, Transform
+from gradcam.split.parts import Split
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
-from tools.archive import logits, packaging, preprocessing
+from tools.archive import configuration, logits, packaging, preprocessing
 from tools.archive import weights as weight_sources
 from tools.archive.download import WeightsUnavailable
-from tools.archive.packaging import CONFIG_FILE, HANDLER_FILE, MODEL_FILE, WEIGHTS_FILE, Parts
+from tools.archive.packaging import CONFIG_FILE, FRONTEND, HANDLER_FILE, MODEL_FILE, WEIGHTS_FILE, Parts
 from tools.archive.published import Preprocessing, published
 from tools.archive.summary import Built, layer_reason
 from tools.archive.weights import Weights
 from tools.paths import HANDLER, MODEL_STORE
 
+# Time limit of batches if the default method needs passes for each channel; below TorchServe's `responseTimeout`.
+CHANNEL_METHOD_SECONDS = 40.0
 # The code on which an archive's content depends, besides the handler.
 BUILD_CODE = Path(__file__).resolve().parent
 
@@ -70,6 +75,8 @@ class Build:
     name: str | None = None
     version: str = "1.0"
     output: Path = MODEL_STORE
+    assignments: tuple[str, ...] = ()
+    """`KEY=VALUE` of settings and TorchServe's keys, which have precedence over the other options."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d{1,9}(\.\d{1,9})*", self.version, re.ASCII):
@@ -107,7 +114,11 @@ def build_and_describe(options: Build) -> Built:
         SplitError: the network cannot be explained at the layer.
         EngineError: the engine cannot run it.
         ArchiverError: torch-model-archiver failed.
+        SettingsError: an assignment is unknown or invalid.
     """
+    fingerprint = _fingerprint(options)
+    changes = configuration.parse(options.assignments)
+    options = replace(options, **{key: value for key, value in changes.items() if key in vars(options)})
     if options.method not in cam.METHODS:
         raise UnknownName(unknown_message("method", options.method, cam.METHODS))
     if options.model_file is None:
@@ -152,8 +163,10 @@ def build_and_describe(options: Build) -> Built:
             engine=options.engine,
             precision=options.precision,
             **vars(prepared),
+            **_method_limits(options.method, parts),
         )
-        packaging.write_config(contents / CONFIG_FILE, settings)
+        config = configuration.configured({**FRONTEND, "gradcam": settings.to_mapping()}, changes)
+        packaging.write_config(contents / CONFIG_FILE, config)
         packed = packaging.run_archiver(
             Path(folder),
             options.model,
@@ -161,11 +174,11 @@ def build_and_describe(options: Build) -> Built:
             options.version,
         )
         with zipfile.ZipFile(packed, "a") as archive:
-            archive.comment = _fingerprint(options)
+            archive.comment = fingerprint
         return Built(
             archive=packaging.deliver(packed, options.archive),
             model=options.model,
-            settings=settings,
+            settings=Settings.from_mapping(config["gradcam"]),
             layer_reason=layer_reason(model.get_submodule(layer), options.layer),
             labels_source=labels_source,
             split=parts,
@@ -211,6 +224,17 @@ def _assumed(options: Build) -> tuple[str, ...]:
     """Return the options of preprocessing that the user of a model file has not set."""
     given = {"--input-size": options.input_size, "--mean": options.mean, "--std": options.std}
     return tuple(name for name, value in given.items() if value is None and options.model_file is not None)
+
+
+def _method_limits(method: str, parts: Split) -> dict[str, Any]:
+    """Return settings that let a default method with passes for each channel explain an image."""
+    if method not in cam.CHANNEL_METHODS:
+        return {}
+    return {
+        "methods": (*Settings.methods, method),
+        "max_passes": max(Settings.max_passes, 1 + channel_passes(parts, method)),
+        "max_batch_seconds": CHANNEL_METHOD_SECONDS,
+    }
 
 
 def _model(options: Build, weights: Weights) -> nn.Module:

@@ -98,6 +98,15 @@ def argument_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=MODEL_STORE, help="folder for the archive (default: model_store)"
     )
     parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="a setting or a key of TorchServe, with its value in YAML, a list also as a,b; may be repeated "
+        "(scripts/settings.py lists them)",
+    )
+    parser.add_argument(
         "--if-needed", action="store_true", help="keep an archive that was built from the same options, files and code"
     )
     return parser
@@ -130,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments_by_name["model_file"] is None:
             parser.error("one of --arch and --model-file is required")
         arguments_by_name["arch"] = arguments_by_name["model_file"].stem
+    arguments_by_name["assignments"] = tuple(arguments_by_name["assignments"])
     try:
         options = Build(**arguments_by_name)
         if if_needed and is_current(options):

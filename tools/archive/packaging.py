@@ -8,15 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors.torch import save_file
 from torch import nn
-
-from gradcam.settings import Settings
 
 HANDLER_FILE = "gradcam_handler.py"
 WEIGHTS_FILE = "weights.safetensors"
@@ -82,10 +81,9 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
     path.write_text(json.dumps(names, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def write_config(path: Path, settings: Settings) -> None:
-    """Write `model-config.yaml`: TorchServe's keys, and the handler's settings."""
-    config = {**FRONTEND, "gradcam": settings.to_mapping()}
-    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write `model-config.yaml`: TorchServe's keys, and the handler's settings under `gradcam`."""
+    path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
 
 
 def run_archiver(folder: Path, name: str, parts: Parts, version: str = "1.0") -> Path:

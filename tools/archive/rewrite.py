@@ -1,4 +1,4 @@
-"""Copies of an archive with changed files or settings, for tests and measurements."""
+"""Copies of an archive with changed files or settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.archive.packaging import CONFIG_FILE
 
 
 def rewrite(archive: Path, target: Path, changes: Mapping[str, bytes | None]) -> Path:
-    """Copy an archive with some of its files replaced, and return the copy.
+    """Copy an archive, with its comment, and with some of its files replaced, and return the copy.
 
     Args:
         archive: to copy.
@@ -21,6 +21,7 @@ def rewrite(archive: Path, target: Path, changes: Mapping[str, bytes | None]) ->
         changes: new content by file name; None leaves the file out. Other names are added.
     """
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
+        copy.comment = source.comment
         names = source.namelist()
         for name in dict.fromkeys([*names, *changes]):
             content = changes[name] if name in changes else source.read(name)

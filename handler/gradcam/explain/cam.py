@@ -205,7 +205,9 @@ GRADIENT_METHODS: dict[str, GradientMethod] = {
 
 # Methods of a class's own logit, whose score may become the difference of two logits.
 CONTRASTING_METHODS = tuple(name for name, method in GRADIENT_METHODS.items() if method.score is class_score)
-METHODS = (*GRADIENT_METHODS, "ablationcam", "scorecam")
+# Methods that run the head or the whole network for each channel of the layer.
+CHANNEL_METHODS = ("ablationcam", "scorecam")
+METHODS = (*GRADIENT_METHODS, *CHANNEL_METHODS)
 
 
 def normalize(maps: Tensor) -> Maps:

@@ -7,6 +7,7 @@ the head without gradients. Only Score-CAM needs the whole network again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from gradcam.split.parts import CutActivations, Split
 
 logger = logging.getLogger(__name__)
 
-# Masked images per forward pass of Score-CAM; larger batches are not faster, because they exceed the CPU caches.
-SCORECAM_BATCH_SIZE = 32
+# Masked images per forward pass of Score-CAM, unless the caller says otherwise.
+MAX_MASKED_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,30 @@ class ForwardPass:
     """(B, K)."""
 
 
+def channel_passes(split: Split, method: str) -> int:
+    """Return how many forward passes a method adds for the channels of a layer.
+
+    Score-CAM runs the network once for each of the C channels. Ablation-CAM replays the head C times, which counts as
+    C × the head's share of the network's time.
+    """
+    if method == "scorecam":
+        return split.channels
+    return math.ceil(split.channels * split.head_share) if method == "ablationcam" else 0
+
+
 class Explainer:
     """Computes maps within a memory budget."""
 
-    def __init__(self, max_replay_bytes: int) -> None:
-        """Set the memory that the replays of one chunk may take; a chunk has at least one pair."""
+    def __init__(self, max_replay_bytes: int, max_masked_images: int = MAX_MASKED_IMAGES) -> None:
+        """Set the limits of a chunk, which has at least one pair or image.
+
+        Args:
+            max_replay_bytes: memory that the head's replays may take.
+            max_masked_images: images per forward pass of Score-CAM; larger batches than the worker runs anyway
+                would raise its memory.
+        """
         self.max_replay_bytes = max_replay_bytes
+        self.max_masked_images = max_masked_images
 
     def maps(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> tuple[Maps, list[int]]:
         """Compute the normalized maps of N pairs. Gradients must be enabled.
@@ -104,7 +123,7 @@ class Explainer:
         row, classes = _row_and_classes(forward, pairs)
         activations = _activations(forward, row)  # (1, C, h, w)
         masked = []
-        chunks = list(_chunks(range(activations.shape[1]), SCORECAM_BATCH_SIZE))
+        chunks = list(_chunks(range(activations.shape[1]), self.max_masked_images))
         for number, chunk in enumerate(chunks):
             _check_deadline(deadline)
             with torch.no_grad():

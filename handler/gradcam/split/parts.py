@@ -52,6 +52,10 @@ class Split:
     """Layout of the target layer's output."""
     replay_bytes: int
     """Measured memory for replaying one (image, class) pair with gradients."""
+    channels: int
+    """Channels C of the target layer's output."""
+    head_share: float
+    """Measured time of the head, as a share of the network's, in (0, 1]."""
     engine: str = "eager"
     """The engine that runs the trunk."""
     precision: str = "float32"

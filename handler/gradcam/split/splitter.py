@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from gradcam.network.layout import Layout
 from gradcam.network.target_layer import check_layer
+from gradcam.split.costs import measure_head_share, measure_replay_bytes
 from gradcam.split.fx_split import Untraceable, split_with_fx
 from gradcam.split.hook_split import split_with_hooks
 from gradcam.split.parts import Split, SplitError
-from gradcam.split.verification import measure_replay_bytes, random_images, verify
+from gradcam.split.verification import random_images, verify
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +55,14 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
             logger.info("layer %r is split with hooks: %s", layer, reason)
             trunk, head = split_with_hooks(network, layer)
             method = "hook"
-        parts = Split(layer, trunk, head, method, layout, replay_bytes=0)
+        channels = activations.shape[layout.channel_dim]
+        parts = Split(layer, trunk, head, method, layout, replay_bytes=0, channels=channels, head_share=1.0)
         verify(parts, images, activations, logits)
-        return replace(parts, replay_bytes=measure_replay_bytes(parts, images[:1]))
+        return replace(
+            parts,
+            replay_bytes=measure_replay_bytes(parts, images[:1]),
+            head_share=measure_head_share(parts, images),
+        )
 
 
 def _observe(network: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:

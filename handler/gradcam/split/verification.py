@@ -1,4 +1,4 @@
-"""Verification of a split against the network, on random images; and its memory per replay."""
+"""Verification of a split against the network, on random images."""
 
 from __future__ import annotations
 
@@ -43,24 +43,6 @@ def _check_equal(ours: Tensor, theirs: Tensor, layer: str, name: str) -> None:
         raise SplitError(f"Cannot split at {layer!r}: the network's own {name} are not finite")
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
         raise SplitError(f"Cannot split at {layer!r}: trunk and head do not reproduce the network's {name}")
-
-
-def measure_replay_bytes(parts: Split, images: Tensor) -> int:
-    """Measure the memory of one pair's replay: its values at the split point, and what autograd saves."""
-    parameters = {parameter.data_ptr() for parameter in parts.head.parameters()}
-    saved: dict[int, int] = {}
-
-    def record(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in parameters:
-            saved[tensor.data_ptr()] = tensor.nbytes
-        return tensor
-
-    with torch.no_grad():
-        features = parts.features(images)
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-        parts.gradients(features, lambda logits: logits[:, 0])
-    at_split = features.activations.nbytes + sum(other.nbytes for other in features.others)
-    return at_split + sum(saved.values())
 
 
 def random_images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:
