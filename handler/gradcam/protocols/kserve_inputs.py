@@ -17,6 +17,8 @@ MAX_DIMENSIONS = 4
 CHANNELS = 3
 INPUT_FORM = '{"name": "image", "shape": [n], "datatype": "BYTES", "data": ["<base64>", …]}'
 UNKNOWN_SIZE = -1
+# JSON has integers of thousands of digits, whose product Python refuses to print.
+MAX_SIZE = 2**63 - 1
 # Parameters of a tensor that are no options.
 TENSOR_PARAMETERS = (kserve_binary.SIZE_PARAMETER,)
 
@@ -124,7 +126,7 @@ def _elements(data: list[Any]) -> Iterator[Any]:
 def _sizes(shape: Any) -> list[int]:
     """Return the sizes of a shape of at most four dimensions; an empty list if it is invalid."""
     sizes = [as_integer(size) for size in shape] if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS else []
-    valid = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+    valid = all(isinstance(size, int) and not isinstance(size, bool) and size <= MAX_SIZE for size in sizes)
     return sizes if valid else []
 
 

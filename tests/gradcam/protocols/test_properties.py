@@ -101,11 +101,14 @@ header_names = st.sampled_from(
         "Content-Type",
         "explain",
         "Inference-Header-Content-Length",
+        "Content-Encoding",
         "Gradcam-",
         *map("GRADCAM-{}".format, PARSERS),
     ]
 )
-header_values = texts | st.sampled_from(["image/png", "application/json", "true", "*/*;q=0.1, image/*;q=2", "q=;;,"])
+header_values = texts | st.sampled_from(
+    ["image/png", "application/json", "true", "*/*;q=0.1, image/*;q=2", "q=;;,", "gzip", "5"]
+)
 headers = st.dictionaries(header_names | texts, header_values | raw, max_size=4)
 
 
