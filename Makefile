@@ -63,10 +63,10 @@ lens-test: ## test the page in a real browser; as root, installs Debian's Chromi
 	@scripts/chromium.sh
 	@$(VENV)/python -m pytest tests/browser
 
-clients-test: ## test the image's HAProxy, which corrects TorchServe for standard clients; as root, installs Debian's haproxy
+clients-test: ## test real clients (needs Node 20), and the image's HAProxy (as root, installs Debian's haproxy)
 	@$(ENVIRONMENT) $(TESTED)
 	@scripts/haproxy.sh
-	@$(VENV)/python -m pytest tests/proxy
+	@$(VENV)/python -m pytest tests/clients tests/proxy
 
 lens-screenshots: ## retake the screenshots of the page in docs/
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
@@ -139,6 +139,7 @@ lock: ## resolve pyproject.toml into the lock files in requirements/
 		--constraint requirements/timm.txt --constraint requirements/dev.txt --output-file requirements/load.txt
 	@$(COMPILE) --group ray --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/dev.txt --output-file requirements/ray.txt
+	@$(COMPILE) --group clients --output-file requirements/clients.txt
 	@$(COMPILE) --group sbom --constraint requirements/runtime.txt --constraint requirements/dev.txt \
 		--output-file requirements/sbom.txt
 

@@ -125,7 +125,8 @@ class GradCAMHandler(ImageClassifier):  # type: ignore[misc]
 
     def _parse(self, row: dict[str, Any], index: int) -> RequestGroup:
         payload = torchserve_rows.payload(row, self.context.get_all_request_header(index))
-        return dispatch.parse(payload, self.pipeline.served, self.pipeline.settings.max_instances)
+        settings = self.pipeline.settings
+        return dispatch.parse(payload, self.pipeline.served, settings.max_instances, settings.max_image_bytes)
 
     def _reply(self, group: RequestGroup, results: list[Result | RequestError], index: int) -> str | bytes:
         reply = dispatch.render(group, results, self.pipeline.settings.max_response_bytes)

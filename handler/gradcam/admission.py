@@ -12,7 +12,7 @@ from gradcam.explain.cam import CONTRASTING_METHODS, METHODS
 from gradcam.explain.overlay import COLORMAPS
 from gradcam.message import Request
 from gradcam.network.labels import Labels
-from gradcam.options import Options
+from gradcam.options import Options, SplitTargets
 from gradcam.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Admission:
             TooMany: more classes or forward passes than the settings allow.
             UnknownName: the model has no such class or method, or does not allow the method.
         """
-        request = self._with_default_number(request)
+        request = self._with_whole_label(self._with_default_number(request))
         options = request.options
         if request.accept and options.explained_classes == 0:
             raise InvalidOption("explain must be at least 1 if 'Accept' requests an image, got 0; request JSON instead")
@@ -92,6 +92,16 @@ class Admission:
                 f"{count} overlays of {pixels:,} pixels; send a smaller image, or request fewer or no overlays",
                 "overlay_too_large",
             )
+
+    def _with_whole_label(self, request: Request) -> Request:
+        """Return the request for one class if its comma-separated targets are together the label of that class.
+
+        curl's `-F` removes the quotes that would protect the comma in a label.
+        """
+        targets = request.options.targets
+        if not isinstance(targets, SplitTargets) or not self.labels.has(targets.text):
+            return request
+        return replace(request, options=replace(request.options, targets=(targets.text,)))
 
     def _with_default_number(self, request: Request) -> Request:
         """Return the request with the model's number of explained classes, if it states neither number nor classes."""

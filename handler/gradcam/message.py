@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gradcam.errors import RequestError
 from gradcam.explain.boxes import Box
 from gradcam.images.geometry import Region
+from gradcam.images.pixels import RawPixels
 from gradcam.options import Encoding, Options
 
 WEIGHTS_DIGITS = 12
@@ -20,7 +21,8 @@ WEIGHTS_DIGITS = 12
 class Request:
     """One image and its options."""
 
-    image: bytes
+    image: bytes | RawPixels
+    """The file, or pixels without a format."""
     options: Options
     accept: Encoding | None = None
     """Encoding of the overlay that is returned instead of JSON; None: JSON."""

@@ -18,6 +18,19 @@ Style = Literal["blend", "heatmap", "gray", "outline"]
 CONTOUR_SHARE = 0.5
 
 
+class SplitTargets(tuple[int | str, ...]):
+    """Targets from text with commas; all of the text may be the label of one class."""
+
+    text: str
+
+    @classmethod
+    def of(cls, targets: Sequence[int | str], text: str) -> SplitTargets:
+        """Return the targets that a text was split into."""
+        split = cls(targets)
+        split.text = text.strip()
+        return split
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of one image; each default applies where the request does not set the option."""
@@ -140,6 +153,7 @@ def _explain(name: str, value: Any) -> int:
 
 def _targets(name: str, value: Any) -> tuple[int | str, ...]:
     """Parse a list, one class, or comma-separated text; double quotes protect commas in labels."""
+    text = value
     if isinstance(value, str):
         try:
             value = next(csv.reader([value], skipinitialspace=True), []) if "\n" not in value else [value]
@@ -149,7 +163,7 @@ def _targets(name: str, value: Any) -> tuple[int | str, ...]:
     targets = tuple(_target(name, entry) for entry in entries)
     if not targets:
         raise InvalidOption(f"{name} must name at least one class; omit it to explain the predicted class")
-    return targets
+    return SplitTargets.of(targets, text) if isinstance(text, str) and "," in text else targets
 
 
 def _target(name: str, entry: Any) -> int | str:

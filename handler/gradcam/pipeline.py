@@ -170,7 +170,9 @@ class Pipeline:
         images = {
             row: entry.request.image
             for row, entry in admitted.items()
-            if isinstance(entry, AdmittedRequest) and entry.request.encoding is None
+            if isinstance(entry, AdmittedRequest)
+            and entry.request.encoding is None
+            and isinstance(entry.request.image, bytes)
         }
         return self.decoder.decode(images, deadline)
 

@@ -64,7 +64,7 @@ def check_decoder(data: bytes) -> None:
 
 def check_parser(data: bytes) -> None:
     """Parse bytes as a JSON body; render the errors of a request that was rejected entirely."""
-    group = dispatch.parse(Payload(data, "application/json"), MODEL, 4)
+    group = dispatch.parse(Payload(data, "application/json"), MODEL, 4, 2**20)
     for request in group.requests:
         assert isinstance(request, Request | RequestError)
         if isinstance(request, RequestError):

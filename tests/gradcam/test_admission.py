@@ -18,7 +18,9 @@ from gradcam.errors import (
 )
 from gradcam.explain import cam
 from gradcam.explain.explainer import channel_passes
-from gradcam.message import Result
+from gradcam.message import Request, Result
+from gradcam.network.labels import Labels
+from gradcam.options import parse
 from gradcam.pipeline import Pipeline
 from tests.support.pipelines import (
     IMAGES,
@@ -40,6 +42,17 @@ def test_defaults_of_the_model_are_filled_in() -> None:
     assert Admission(SETTINGS, LABELS).admit(chosen) == AdmittedRequest(
         chosen, (2, 9), "layercam", ("layer3", LAYER), SMOOTHING
     )
+
+
+@pytest.mark.parametrize("text", ["cat, Egyptian", "CAT, egyptian", " cat, Egyptian "])
+def test_targets_that_are_together_a_label_are_one_class(text: str) -> None:
+    labels = Labels(("cat", "cat, Egyptian", "Egyptian", *LABELS.names[3:]))
+    admitted = Admission(SETTINGS, labels).admit(Request(b"", parse([{"targets": text}])))
+    assert admitted.targets == (1,)
+    assert admitted.request.options.explained_classes == 1
+    assert Admission(SETTINGS, labels).admit(Request(b"", parse([{"targets": "cat,Egyptian"}]))).targets == (0, 2)
+    in_a_list = Request(b"", parse([{"targets": ["cat", "Egyptian"]}]))
+    assert Admission(SETTINGS, labels).admit(in_a_list).targets == (0, 2)
 
 
 def test_smoothing_without_explanations_takes_one_pass() -> None:

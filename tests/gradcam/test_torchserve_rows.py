@@ -60,3 +60,26 @@ def test_explain_header(headers: dict[str, str], expected: bool) -> None:
 def test_grpc_is_recognized_by_its_headers(headers: dict[str, Any], expected: bool) -> None:
     assert torchserve_rows.is_grpc(headers) is expected
     assert torchserve_rows.payload({"body": DOCUMENT}, headers).grpc is expected
+
+
+def test_headers_in_utf8_are_repaired() -> None:
+    read_as_latin1 = "grünes Dreieck, 猫".encode().decode("latin-1")
+    headers = {"Gradcam-Targets": read_as_latin1, "Gradcam-Layer": "grün", "Gradcam-Method": "猫"}
+    assert torchserve_rows.payload({"body": IMAGE}, headers).headers == {
+        "gradcam-targets": "grünes Dreieck, 猫",
+        "gradcam-layer": "grün",
+        "gradcam-method": "猫",
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "body"),
+    [
+        ({"body": IMAGE, "model_name": b"squash"}, IMAGE),
+        ({"body": DOCUMENT, "model_name": b"squash"}, DOCUMENT),
+        ({"data": IMAGE, "model_name": b"squash"}, Form({"data": IMAGE})),
+    ],
+    ids=str,
+)
+def test_the_model_name_of_invocations_is_no_option(row: dict[str, Any], body: Any) -> None:
+    assert torchserve_rows.payload(row, {"Host": "localhost"}).body == body

@@ -15,7 +15,7 @@ import requests
 
 from tests.support import hostile, http_client
 from tests.support.encoding import encoded
-from tests.support.served import Call, Model, check, error, parsed, sample
+from tests.support.served import Call, Model, check, error, error_v2, parsed, sample
 
 PIXELS = sample(41)
 IMAGE = encoded(PIXELS)
@@ -45,7 +45,8 @@ def send_and_check(send: Callable[[], requests.Response], expected: hostile.Host
     if response.status_code == 200:
         assert len(parsed(response)["predictions"]) == 5
     else:
-        code, message = error(response, response.status_code)
+        read_error = error_v2 if isinstance(response.json()["error"], str) else error
+        code, message = read_error(response, response.status_code)
         assert code == expected.code or expected.code is None
         check_message(message)
 

@@ -34,7 +34,7 @@ from gradcam import errors, options
 from gradcam.errors import InvalidOption
 from gradcam.explain import cam, overlay
 from gradcam.options import Options
-from gradcam.protocols import kserve_v1, kserve_v2
+from gradcam.protocols import kserve_inputs, kserve_v1, kserve_v2
 from gradcam.protocols.kserve_tensors import OUTPUTS
 from gradcam.protocols.single_image import IMAGE_FIELDS
 from gradcam.results import DEFAULT_TOPK
@@ -97,8 +97,28 @@ def test_schemas_have_every_option(holder: str) -> None:
     documented = SCHEMAS[holder]
     assert [name for name in documented["properties"] if name not in IMAGE_FIELDS] == list(options.PARSERS)
     assert documented["additionalProperties"] is False
-    pairs = itertools.combinations(options.MUTUALLY_EXCLUSIVE, 2)
-    assert documented["not"] == {"anyOf": [{"required": list(pair)} for pair in pairs]}
+    assert not documented.keys() & {"anyOf", "not"}  # generators of clients do not understand them
+    assert all(f"`{name}`" in documented["description"] for name in options.MUTUALLY_EXCLUSIVE)
+
+
+def test_methods_have_distinct_names_for_generated_clients() -> None:
+    names = SCHEMAS["MethodName"]["x-enum-varnames"]
+    assert len(set(names)) == len(names) == len(SCHEMAS["MethodName"]["enum"])
+    assert all(name.isidentifier() for name in names)
+
+
+def arrays(node: Any) -> list[Mapping[str, Any]]:
+    """Return all schemas of arrays in a part of the document."""
+    if isinstance(node, list):
+        return [schema for entry in node for schema in arrays(entry)]
+    if not isinstance(node, dict):
+        return []
+    own = [node] if node.get("type") == "array" else []
+    return own + [schema for entry in node.values() for schema in arrays(entry)]
+
+
+def test_arrays_have_items_for_generated_clients() -> None:
+    assert all("items" in schema for schema in arrays(DOCUMENT["paths"]) + arrays(SCHEMAS))
 
 
 @pytest.mark.parametrize("path", ["/predictions/{model}", "/explanations/{model}"])
@@ -149,7 +169,7 @@ def test_limits_match_the_default_settings() -> None:
     assert SCHEMAS["Answer"]["properties"]["explanations"]["maxItems"] == DEFAULTS["max_targets"]
     assert SCHEMAS["Instances"]["properties"]["instances"]["maxItems"] == DEFAULTS["max_instances"]
     assert SCHEMAS["ImageTensor"]["properties"]["data"]["maxItems"] == DEFAULTS["max_instances"]
-    assert SCHEMAS["ImageTensor"]["properties"]["shape"]["maxItems"] == kserve_v2.MAX_DIMENSIONS
+    assert SCHEMAS["ImageTensor"]["properties"]["shape"]["maxItems"] == kserve_inputs.MAX_DIMENSIONS
     description = DOCUMENT["components"]["requestBodies"]["Image"]["description"]
     assert f"{DEFAULTS['max_image_bytes'] // 2**20} MiB" in description
     assert f"{DEFAULTS['max_image_pixels'] // 10**6} million" in description
@@ -157,7 +177,14 @@ def test_limits_match_the_default_settings() -> None:
 
 def test_tensors_match_the_code() -> None:
     assert SCHEMAS["OutputTensor"]["properties"]["name"]["enum"] == list(OUTPUTS)
-    assert list(SCHEMAS["InferRequest"]["properties"]) == ["id", "parameters", "inputs", "outputs"]
+    assert list(SCHEMAS["InferRequest"]["properties"]) == [
+        "id",
+        "parameters",
+        "inputs",
+        "outputs",
+        "model_name",
+        "model_version",
+    ]
     assert set(SCHEMAS["InferRequest"]["properties"]) == set(kserve_v2.MEMBERS)
     assert set(SCHEMAS["Instances"]["properties"]) == set(kserve_v1.MEMBERS)
 
@@ -185,7 +212,7 @@ def test_errors_match_the_code() -> None:
     ]
     assert set(documented) == raised_errors()
     all_codes = SCHEMAS["ErrorV1"]["properties"]["error"]["properties"]["code"]["enum"]
-    assert all_codes == [code for _, code in documented]
+    assert all_codes == SCHEMAS["ErrorV2"]["properties"]["code"]["enum"] == [code for _, code in documented]
 
 
 def test_metadata_match_the_settings() -> None:
@@ -405,6 +432,13 @@ def for_model(name: str) -> dict[str, Any]:
             entry for entry in operation["parameters"] if not entry["$ref"].endswith(("/Explain", "/Threshold"))
         ]
     schemas = components["schemas"]
+    for holder in ("Request", "Form", "Parameters", "Instance"):
+        pairs = itertools.combinations(options.MUTUALLY_EXCLUSIVE, 2)
+        schemas[holder]["not"] = {"anyOf": [{"required": list(pair)} for pair in pairs]}
+    for holder in ("Request", "Form"):
+        schemas[holder]["anyOf"] = [{"required": [name]} for name in IMAGE_FIELDS]
+    # Data that match a shape cannot be expressed.
+    schemas["InferRequest"]["properties"]["inputs"]["items"] = {"$ref": "#/components/schemas/ImageTensor"}
     schemas["Topk"]["maximum"] = 1000
     schemas["Explain"]["maximum"] = 3
     schemas["Threshold"]["minimum"] = 0.02  # at most 50 classes

@@ -19,6 +19,7 @@ BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
 MODEL = ServedModel("hats", "2.0", "0123456789ab")
 MAX_INSTANCES = 4
 NO_LIMIT = 10**9
+MAX_UNPACKED = 10_000
 
 HAT, CAT, JAY = Prediction(515, "cowboy hat", 0.61572345), Prediction(281, "tabby", 0.25), Prediction(17, "jay", 1e-9)
 NOT_AN_IMAGE = UndecodableImage("these 3 bytes are not an image")
@@ -31,7 +32,7 @@ UNKNOWN = UnknownName("Unknown class 'cart'", code="unknown_class")
 def parse(body: Any, *, explain: bool = False, **headers: str) -> RequestGroup:
     """Parse a body that came over HTTP; headers are named with underscores."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return dispatch.parse(Payload(body, "application/json", names, explain=explain), MODEL, MAX_INSTANCES)
+    return dispatch.parse(Payload(body, "application/json", names, explain=explain), MODEL, MAX_INSTANCES, MAX_UNPACKED)
 
 
 def requests(body: Any, **headers: str) -> list[Request]:

@@ -145,6 +145,16 @@ def error(response: requests.Response, status: int) -> tuple[str, str]:
     return body["error"]["code"], body["error"]["message"]
 
 
+def error_v2(response: requests.Response, status: int) -> tuple[str, str]:
+    """Check an error response in the form of KServe's V2; return the error's code and message."""
+    assert response.status_code == status, response.text
+    assert response.headers.get("content-type") == "application/json"
+    body = response.json()
+    assert body.keys() == {"error", "code"}
+    assert isinstance(body["error"], str)
+    return body["code"], body["error"]
+
+
 # ----------------------------------------------------------------------------- checks
 
 

@@ -18,6 +18,7 @@ OPTION_CODES = frozenset(
         "unknown_class",
         "ambiguous_class",
         "unknown_method",
+        "method_not_allowed",
         "unknown_layer",
         "too_many_targets",
         "too_many_passes",

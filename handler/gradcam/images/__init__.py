@@ -2,6 +2,7 @@
 
     geometry      Region and CropGeometry: where the model input lies on the image
     formats       supported formats; the error for a file of any other
+    pixels        RawPixels: an image without a file format
     limits        limits on time, memory, pixels, JPEG scans, and TIFF segments
     orientation   EXIF orientation of Pillow images and of tensors
     decoding      decode (bytes → RGB image); baseline_jpeg (header check for GPU decoding)

@@ -19,6 +19,7 @@ from gradcam.images.formats import FORMATS, JPEG, SUPPORTED, unidentified_error
 from gradcam.images.geometry import CropGeometry
 from gradcam.images.limits import check_pixels, check_scans, check_segments, memory_limit, time_limit
 from gradcam.images.orientation import TENSOR_TRANSPOSES, exif_transpose, oriented_size
+from gradcam.images.pixels import RawPixels
 from gradcam.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -64,14 +65,14 @@ class BaselineJpeg:
         return pixels if self.transpose is None else TENSOR_TRANSPOSES[self.transpose](pixels)
 
 
-def decode(data: bytes, settings: Settings, *, full_resolution: bool = True) -> DecodedImage:
+def decode(data: bytes | RawPixels, settings: Settings, *, full_resolution: bool = True) -> DecodedImage:
     """Decode an image to RGB and apply its EXIF orientation.
 
     Animations and documents are reduced to their first frame or page. Transparency is dropped. 16 bits per channel
     are reduced to the upper 8.
 
     Args:
-        data: the file.
+        data: the file, or raw pixels, of which only the number is checked.
         settings: the limits. With `decoding: fast`, a JPEG may be decoded at a reduced scale that keeps twice the
             pixels per side that the network sees.
         full_resolution: never reduce the scale.
@@ -83,6 +84,10 @@ def decode(data: bytes, settings: Settings, *, full_resolution: bool = True) -> 
         UnsupportedImage: the format or pixel type is not supported.
         UndecodableImage: the file is not an image, or is corrupt.
     """
+    if isinstance(data, RawPixels):
+        check_pixels(data.width, data.height, settings)
+        size = (data.width, data.height)
+        return DecodedImage(Image.frombytes("RGB", size, data.data), *size)
     return _open_and_apply(data, settings, lambda image: _load(image, settings, full_resolution))
 
 
@@ -140,7 +145,7 @@ def _translate_errors(data: bytes, settings: Settings, reader: Callable[[Image.I
 def _open(data: bytes, settings: Settings, reader: Callable[[Image.Image], T]) -> T:
     Image.MAX_IMAGE_PIXELS = settings.max_image_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        check_pixels(image, settings)
+        check_pixels(image.width, image.height, settings)
         check_scans(image, data)
         check_segments(image, data)
         return reader(image)

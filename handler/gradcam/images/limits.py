@@ -84,17 +84,15 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def check_pixels(image: Image.Image, settings: Settings) -> None:
-    """Check an opened image's size against `max_image_pixels`.
+def check_pixels(width: int, height: int, settings: Settings) -> None:
+    """Check an image's size against `max_image_pixels`, before its pixels are decoded.
 
     Raises:
         TooLarge: it has more pixels.
     """
-    pixels = image.width * image.height
+    pixels = width * height
     if pixels > settings.max_image_pixels:
-        raise TooLarge(
-            f"Image has {image.width} × {image.height} = {pixels:,} pixels, the limit is {settings.max_image_pixels:,}"
-        )
+        raise TooLarge(f"Image has {width} × {height} = {pixels:,} pixels, the limit is {settings.max_image_pixels:,}")
 
 
 def check_scans(image: Image.Image, data: bytes) -> None:

@@ -41,6 +41,10 @@ class Labels:
             raise NetworkError(f"Labels file {path.name} must have a name for every class, none of them empty")
         return cls(stripped)
 
+    def has(self, label: str) -> bool:
+        """Tell whether any class has this label, ignoring case."""
+        return label.casefold() in self._indices_by_folded()
+
     def index(self, target: int | str) -> int:
         """Return the index of a class that a request names by index or by label, ignoring case.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,13 @@ from typing import Any
 
 from gradcam.errors import InvalidRequest, RequestError, TooLarge, truncated_repr
 from gradcam.message import Reply, RequestGroup, Result, ServedModel
-from gradcam.protocols import kserve_v1, kserve_v2, single_image
+from gradcam.protocols import kserve_binary, kserve_v1, kserve_v2, single_image
+from gradcam.protocols.content_encoding import decompress
+from gradcam.protocols.kserve_binary import LENGTH_HEADER
 
 HEADER_PREFIX = "gradcam-"
+# JSON without a content type is recognized by its brace after at most this many bytes of white space.
+MAX_BLANKS = 64
 
 
 @dataclass(frozen=True)
@@ -37,35 +42,20 @@ class Payload:
     """Whether it was sent to KServe V1's `:explain`."""
 
 
-def parse(payload: Payload, model: ServedModel, max_instances: int) -> RequestGroup:
+def parse(payload: Payload, model: ServedModel, max_instances: int, max_unpacked_bytes: int) -> RequestGroup:
     """Parse a payload of any protocol; options are in the body or in `gradcam-…` headers.
 
     Args:
         payload: what the server received.
         model: name and version of the model, for KServe's replies.
         max_instances: maximum images per request.
+        max_unpacked_bytes: maximum size of a compressed body once it is decompressed.
 
     Returns:
         The request group; if the payload is invalid, the group consists of the error.
     """
-    options = {
-        name.removeprefix(HEADER_PREFIX): value
-        for name, value in payload.headers.items()
-        if name.startswith(HEADER_PREFIX)
-    }
-    accept = payload.headers.get("accept", "")
     try:
-        document = _json(payload)
-        if document is None:
-            fields = payload.body.fields if isinstance(payload.body, Form) else {"image": payload.body}
-            return single_image.read(fields, options, accept)
-        if payload.grpc and "inputs" in document:
-            return kserve_v2.read_model_infer(document, model, max_instances)
-        if "instances" in document:
-            return kserve_v1.read(document, options, max_instances, explain=payload.explain)
-        if "inputs" in document:
-            return kserve_v2.read(document, options, model, max_instances)
-        return single_image.read(document, options, accept)
+        return _read(payload, _decompressed(payload, max_unpacked_bytes), model, max_instances)
     except RequestError as error:
         return RequestGroup([error], single_image.reply)
 
@@ -83,18 +73,68 @@ def render(group: RequestGroup, results: Sequence[Result | RequestError], max_by
     return group.reply([error] * len(results))
 
 
-def _json(payload: Payload) -> Mapping[str, Any] | None:
+def _read(payload: Payload, body: Any, model: ServedModel, max_instances: int) -> RequestGroup:
+    options = {
+        name.removeprefix(HEADER_PREFIX): value
+        for name, value in payload.headers.items()
+        if name.startswith(HEADER_PREFIX)
+    }
+    accept = payload.headers.get("accept", "")
+    length = payload.headers.get(LENGTH_HEADER.lower())
+    if length is not None and isinstance(body, bytes | bytearray):
+        return _read_binary(body, length, options, model, max_instances)
+    document = _json(body, payload.content_type)
+    if document is None:
+        fields = _form_fields(body) if isinstance(body, Form) else {"image": body}
+        return single_image.read(fields, options, accept)
+    if payload.grpc and "inputs" in document:
+        return kserve_v2.read_model_infer(document, model, max_instances)
+    if "instances" in document:
+        return kserve_v1.read(document, options, max_instances, explain=payload.explain)
+    if "inputs" in document:
+        return kserve_v2.read(document, options, model, max_instances)
+    return single_image.read(document, options, accept)
+
+
+def _decompressed(payload: Payload, max_bytes: int) -> Any:
+    body, encoding = payload.body, payload.headers.get("content-encoding", "")
+    return decompress(body, encoding, max_bytes) if isinstance(body, bytes | bytearray) else body
+
+
+def _read_binary(
+    body: bytes | bytearray, length: str, options: Mapping[str, Any], model: ServedModel, max_instances: int
+) -> RequestGroup:
+    """Parse a body that may have binary tensors, which only V2 has."""
+    try:
+        document, tail = kserve_binary.split(body, length)
+    except RequestError as error:
+        return kserve_v2.rejected(error)
+    return kserve_v2.read(document, options, model, max_instances, tail)
+
+
+def _form_fields(form: Form) -> dict[str, Any]:
+    """Return a form's fields, with base64 and data URLs of images decoded.
+
+    Raises:
+        InvalidRequest: the body is JSON that was sent as a form.
+    """
+    if any(name.lstrip().startswith("{") for name in form.fields):
+        raise InvalidRequest("Body is JSON sent as a form; send it with Content-Type: application/json")
+    return {
+        name: single_image.from_base64(value) if name in single_image.IMAGE_FIELDS else value
+        for name, value in form.fields.items()
+    }
+
+
+def _json(body: Any, content_type: str) -> Mapping[str, Any] | None:
     """Return the JSON object in the body, or None if the body is an image or a form.
 
     Raises:
-        InvalidRequest: the body is JSON but not an object, is not the JSON that its content type states, or has
-            binary tensors.
+        InvalidRequest: the body is JSON but not an object, or is not the JSON that its content type or its first
+            character states.
     """
-    if "inference-header-content-length" in payload.headers:
-        raise InvalidRequest("Binary tensors are not supported; send the tensors as JSON, with images in base64")
-    body = payload.body
-    if isinstance(body, bytes | bytearray) and payload.content_type.lower().startswith(single_image.JSON):
-        body = _parsed(body)
+    if isinstance(body, bytes | bytearray | str):
+        body = _parsed(body, content_type)
     if isinstance(body, Mapping):
         return body
     if body is not None and not isinstance(body, bytes | bytearray | str | Form):
@@ -102,8 +142,23 @@ def _json(payload: Payload) -> Mapping[str, Any] | None:
     return None
 
 
-def _parsed(body: bytes | bytearray) -> Any:
+def _parsed(body: bytes | bytearray | str, content_type: str) -> Any:
+    """Parse a body that is JSON by its content type, or an object of JSON by its first character.
+
+    Clients often send JSON without a content type, or with another one. No image begins with a brace.
+    """
+    declared = isinstance(body, bytes | bytearray) and content_type.lower().startswith(single_image.JSON)
+    if not declared and not _begins_with_brace(body):
+        return body
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("Body is not valid JSON although its content type is application/json") from error
+        reason = f"its content type is {single_image.JSON}" if declared else "it begins with '{'"
+        raise InvalidRequest(f"Body is not valid JSON although {reason}") from error
+
+
+def _begins_with_brace(body: bytes | bytearray | str) -> bool:
+    beginning = body[:MAX_BLANKS]
+    if isinstance(beginning, str):
+        return beginning.lstrip().startswith("{")
+    return beginning.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")

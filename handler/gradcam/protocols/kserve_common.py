@@ -15,13 +15,19 @@ from gradcam.protocols import single_image
 
 Results = Sequence[Result | RequestError]
 IMAGE = "image"
+B64 = "b64"
 
 
 def read_image(
     image: Any, general_options: Sequence[Mapping[str, Any]], images_in_request: int
 ) -> Request | RequestError:
-    """Parse one image, an object with options or the image alone; return the error if it is invalid."""
+    """Parse one image, an object with options or the image alone; return the error if it is invalid.
+
+    The image alone may be TensorFlow Serving's `{"b64": "<base64>"}`.
+    """
     fields = image if isinstance(image, Mapping) else {IMAGE: image}
+    if B64 in fields and not any(name in fields for name in single_image.IMAGE_FIELDS):
+        fields = {IMAGE: {B64: fields[B64]}, **{name: value for name, value in fields.items() if name != B64}}
     try:
         return single_image.request(fields, general_options, images_in_request=images_in_request)
     except RequestError as error:

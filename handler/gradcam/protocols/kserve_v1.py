@@ -12,7 +12,8 @@ from gradcam.message import Reply, RequestGroup
 from gradcam.protocols import single_image
 from gradcam.protocols.kserve_common import Results, check_count, check_members, errors, parameters, read_image
 
-MEMBERS = ("instances", "parameters")
+# TensorFlow Serving's clients send `signature_name`, which has no effect.
+MEMBERS = ("instances", "parameters", "signature_name")
 
 
 def read(

@@ -1,48 +1,77 @@
-"""KServe's V2 protocol (Open Inference Protocol): several images as one tensor, over HTTP or gRPC."""
+"""KServe's V2 protocol (Open Inference Protocol): several images as one tensor, over HTTP or gRPC.
+
+`model_name`, `model_version` and Triton's request parameters are accepted and have no effect: TorchServe has chosen
+the model by the path, and has neither priorities nor sequences.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from gradcam.errors import InvalidRequest, RequestError, suggestions, truncated_repr
 from gradcam.message import Reply, Request, RequestGroup, Result, ServedModel
-from gradcam.options import as_integer
-from gradcam.protocols import kserve_tensors, single_image
-from gradcam.protocols.kserve_common import (
-    IMAGE,
-    Results,
-    check_count,
-    check_members,
-    errors,
-    parameters,
-    read_image,
-)
-from gradcam.protocols.kserve_tensors import OUTPUTS
+from gradcam.protocols import kserve_binary, kserve_inputs, kserve_tensors, single_image
+from gradcam.protocols.kserve_common import IMAGE, Results, check_members, errors, parameters, read_image
+from gradcam.protocols.kserve_tensors import OUTPUTS, Tensor
 
-MEMBERS = ("inputs", "parameters", "outputs", "id")
-MAX_DIMENSIONS = 4
-INPUT_FORM = '{"name": "image", "shape": [n], "datatype": "BYTES", "data": ["<base64>", …]}'
+MEMBERS = ("inputs", "parameters", "outputs", "id", "model_name", "model_version")
+# Parameters of a request that are no options.
+BINARY_OUTPUT = "binary_data_output"
+WITHOUT_EFFECT = ("priority", "timeout", "sequence_id", "sequence_start", "sequence_end")
+UNSUPPORTED_OF_OUTPUTS = ("classification", "shared_memory_region")
+
+
+@dataclass(frozen=True)
+class RequestedOutputs:
+    """The output tensors that a client requests."""
+
+    names: tuple[str, ...] = ()
+    """Empty: all."""
+    binary: Mapping[str, bool] | None = None
+    """By name, whether the tensor is binary."""
+    binary_by_default: bool = False
+
+    def is_binary(self, name: str) -> bool:
+        """Tell whether a tensor is sent as bytes behind the JSON."""
+        return (self.binary or {}).get(name, self.binary_by_default)
 
 
 # ----------------------------------------------------------------------------- request
 
 
 def read(
-    body: Mapping[str, Any], header_options: Mapping[str, Any], model: ServedModel, max_instances: int
+    body: Mapping[str, Any],
+    header_options: Mapping[str, Any],
+    model: ServedModel,
+    max_instances: int,
+    tail: memoryview | None = None,
 ) -> RequestGroup:
-    """Parse `{"inputs": [the tensor `image`], "parameters": {…options}, "outputs": [{"name": …}, …], "id": …}`.
+    """Parse `{"inputs": [the tensor], "parameters": {…options}, "outputs": [{"name": …}, …], "id": …}`.
 
-    Raises:
-        InvalidRequest: the body has another form.
-        TooMany: there are more images.
+    Args:
+        body: the parsed JSON.
+        header_options: options from headers.
+        model: name and version of the model, for the reply.
+        max_instances: maximum images per request.
+        tail: the bytes behind the JSON; None without binary tensors.
+
+    Returns:
+        The request group; if the body is invalid, the group consists of the error.
     """
-    check_members(body, MEMBERS)
-    reply = partial(_reply, model, _id(body), _output_names(body))
-    return RequestGroup(_requests(body, [header_options, parameters(body)], max_instances), reply)
+    try:
+        check_members(body, MEMBERS)
+        reply = partial(_reply, model, _id(body), _requested_outputs(body))
+        return RequestGroup(_requests(body, [header_options, _options(body)], max_instances, tail), reply)
+    except RequestError as error:
+        return rejected(error)
+
+
+def rejected(error: RequestError) -> RequestGroup:
+    """Return the group of a request that is invalid as a whole."""
+    return RequestGroup([error], lambda results: _rejection(errors(results)))
 
 
 def read_model_infer(body: Mapping[str, Any], model: ServedModel, max_instances: int) -> RequestGroup:
@@ -54,51 +83,38 @@ def read_model_infer(body: Mapping[str, Any], model: ServedModel, max_instances:
     identifier = body.get("id")
     reply = partial(_model_infer_reply, model, identifier if isinstance(identifier, str) else "")
     try:
-        return RequestGroup(_requests(body, [], max_instances), reply)
+        _check_contents(body)
+        return RequestGroup(_requests(body, [], max_instances, None), reply)
     except RequestError as error:
         return RequestGroup([error], reply)
 
 
 def _requests(
-    body: Mapping[str, Any], general_options: Sequence[Mapping[str, Any]], max_instances: int
+    body: Mapping[str, Any],
+    general_options: Sequence[Mapping[str, Any]],
+    max_instances: int,
+    tail: memoryview | None,
 ) -> list[Request | RequestError]:
-    tensor = _tensor(body["inputs"])
-    images = list(_elements(tensor["data"]))
-    check_count(len(images), max_instances)
-    _check_shape(tensor.get("shape"), len(images))
-    options = [*general_options, parameters(tensor)]
-    return [read_image({IMAGE: image}, options, len(images)) for image in images]
+    tensor = kserve_inputs.only_tensor(body["inputs"])
+    images = kserve_inputs.images(tensor, tail, max_instances)
+    own_options = _without(parameters(tensor), kserve_inputs.TENSOR_PARAMETERS)
+    return [read_image({IMAGE: image}, [*general_options, own_options], len(images)) for image in images]
 
 
-def _tensor(inputs: Any) -> Mapping[str, Any]:
-    tensors = inputs if isinstance(inputs, list) else []
-    if len(tensors) != 1 or not isinstance(tensors[0], Mapping):
-        raise InvalidRequest(f"inputs must be a list of one tensor {INPUT_FORM}, got {truncated_repr(inputs)}")
-    tensor = tensors[0]
-    if (tensor.get("name"), tensor.get("datatype")) != (IMAGE, "BYTES") or not isinstance(tensor.get("data"), list):
-        raise InvalidRequest(f"Input tensor must be {INPUT_FORM}, got {truncated_repr(dict(tensor))}")
-    return tensor
+def _options(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _without(parameters(body), (BINARY_OUTPUT, *WITHOUT_EFFECT))
 
 
-def _elements(data: list[Any]) -> Iterator[Any]:
-    """Yield the elements of a tensor, which may be nested; without recursion, since JSON may be nested deeply."""
-    stack = [iter(data)]
-    while stack:
-        for entry in stack[-1]:
-            if isinstance(entry, list):
-                stack.append(iter(entry))
-                break
-            yield entry
-        else:
-            stack.pop()
+def _without(members: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    return {name: value for name, value in members.items() if name not in names}
 
 
-def _check_shape(shape: Any, count: int) -> None:
-    sizes = [as_integer(size) for size in shape] if isinstance(shape, list) else []
-    valid = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= count for size in sizes)
-    if not 0 < len(sizes) <= MAX_DIMENSIONS or not valid or math.prod(sizes) != count:
+def _check_contents(body: Mapping[str, Any]) -> None:
+    tensor = kserve_inputs.only_tensor(body["inputs"])
+    if not tensor.get("data"):
         raise InvalidRequest(
-            f"Input tensor's shape must be [{count}], the number of images, got {truncated_repr(shape)}"
+            "Input tensor arrived empty: TorchServe drops raw_input_contents, which standard gRPC clients send; "
+            "send the images in the tensor's contents.bytes_contents, or use V2 over HTTP"
         )
 
 
@@ -109,46 +125,83 @@ def _id(body: Mapping[str, Any]) -> str | None:
     return identifier
 
 
-def _output_names(body: Mapping[str, Any]) -> list[str]:
-    """Return the names of the requested outputs; an empty list requests all."""
+def _requested_outputs(body: Mapping[str, Any]) -> RequestedOutputs:
     outputs = body.get("outputs", [])
     if not isinstance(outputs, list):
         raise InvalidRequest(f'outputs must be a list of {{"name": …}}, got {truncated_repr(outputs)}')
-    names: list[Any] = [output.get("name") if isinstance(output, Mapping) else None for output in outputs]
-    for name in names:
-        if not isinstance(name, str) or name not in OUTPUTS:
-            near = suggestions(name, OUTPUTS) if isinstance(name, str) else ""
-            raise InvalidRequest(
-                f"Unknown output {truncated_repr(name)}{near or ';'} "
-                f"{'V' if near else 'v'}alid outputs: {', '.join(OUTPUTS)}"
-            )
-    return names
+    members = [output if isinstance(output, Mapping) else {} for output in outputs]
+    binary = {
+        _output_name(output): _flag("binary_data", parameters(output)["binary_data"])
+        for output in members
+        if "binary_data" in parameters(output)
+    }
+    for name in (name for output in members for name in UNSUPPORTED_OF_OUTPUTS if name in parameters(output)):
+        raise InvalidRequest(f"Parameter {name!r} of an output is not supported; omit it")
+    default = _flag(BINARY_OUTPUT, parameters(body).get(BINARY_OUTPUT, False))
+    return RequestedOutputs(tuple(map(_output_name, members)), binary, default)
+
+
+def _output_name(output: Mapping[str, Any]) -> str:
+    name = output.get("name")
+    if isinstance(name, str) and name in OUTPUTS:
+        return name
+    near = suggestions(name, OUTPUTS) if isinstance(name, str) else ""
+    raise InvalidRequest(
+        f"Unknown output {truncated_repr(name)}{near or ';'} {'V' if near else 'v'}alid outputs: {', '.join(OUTPUTS)}"
+    )
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false, got {truncated_repr(value)}")
+    return value
 
 
 # ----------------------------------------------------------------------------- reply
 
 
-def _reply(model: ServedModel, identifier: str | None, output_names: list[str], results: Results) -> Reply:
+def _reply(model: ServedModel, identifier: str | None, requested: RequestedOutputs, results: Results) -> Reply:
     failed = errors(results)
     if len(failed) == len(results):
-        return replace(single_image.rejection(failed[0]), errors=failed)
-    return _tensor_reply(model, identifier, output_names, results)
+        return _rejection(failed)
+    return _tensor_reply(model, identifier, requested, results)
+
+
+def _rejection(failed: tuple[RequestError, ...]) -> Reply:
+    """Render the error of a request as V2 has it: a text, here with the code beside it."""
+    error = failed[0]
+    body = single_image.to_json({"error": str(error), "code": error.code})
+    return Reply(error.status, error.phrase, single_image.JSON, body, failed)
 
 
 def _model_infer_reply(model: ServedModel, identifier: str, results: Results) -> Reply:
-    return _tensor_reply(model, identifier, [], results)
+    return _tensor_reply(model, identifier, RequestedOutputs(), results)
 
 
-def _tensor_reply(model: ServedModel, identifier: str | None, output_names: list[str], results: Results) -> Reply:
+def _tensor_reply(model: ServedModel, identifier: str | None, requested: RequestedOutputs, results: Results) -> Reply:
     first = next((result for result in results if isinstance(result, Result)), None)
+    tensors = kserve_tensors.outputs(results, first, requested.names)
+    tails = [kserve_binary.encode(tensor) if requested.is_binary(tensor["name"]) else None for tensor in tensors]
     document = {
         "model_name": model.name,
         "model_version": model.version,
         **({} if identifier is None else {"id": identifier}),
         **({} if first is None else {"parameters": _parameters(first)}),
-        "outputs": kserve_tensors.outputs(results, first, output_names),
+        "outputs": [_described(tensor, tail) for tensor, tail in zip(tensors, tails, strict=True)],
     }
-    return Reply(200, "OK", single_image.JSON, single_image.to_json(document), errors(results))
+    text = single_image.to_json(document)
+    if all(tail is None for tail in tails):
+        return Reply(200, "OK", single_image.JSON, text, errors(results))
+    body = b"".join([text.encode(), *(tail for tail in tails if tail is not None)])
+    length = {kserve_binary.LENGTH_HEADER: str(len(text))}
+    return Reply(200, "OK", "application/octet-stream", body, errors(results), length)
+
+
+def _described(tensor: Tensor, tail: bytes | None) -> Tensor:
+    """Return an output tensor as the JSON has it: with its data, or with the number of its bytes behind the JSON."""
+    if tail is None:
+        return tensor
+    return {**_without(tensor, ("data",)), "parameters": {kserve_binary.SIZE_PARAMETER: len(tail)}}
 
 
 def _parameters(result: Result) -> dict[str, str]:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,14 @@ import numpy as np
 from gradcam import options
 from gradcam.errors import InvalidRequest, RequestError, truncated_repr
 from gradcam.explain.boxes import Box
+from gradcam.images.pixels import RawPixels
 from gradcam.message import Explanation, Prediction, Reply, Request, RequestGroup, Result
 from gradcam.options import Encoding
 
 JSON = "application/json"
 IMAGE_FIELDS = ("data", "body", "image")
+WHITE_SPACE = string.whitespace.encode()
+BASE64_CHARACTERS = f"{string.ascii_letters}{string.digits}+/=".encode() + WHITE_SPACE
 
 
 # ----------------------------------------------------------------------------- request
@@ -66,12 +70,14 @@ def request(
     return Request(image, options.parse([*general_options, own_options]), accept, images_in_request)
 
 
-def image_bytes(value: Any) -> bytes:
-    """Return an image's bytes from bytes, base64, a `data:` URL, or `{"b64": "<base64>"}`.
+def image_bytes(value: Any) -> bytes | RawPixels:
+    """Return an image's bytes from bytes, base64, a `data:` URL, or `{"b64": "<base64>"}`; raw pixels unchanged.
 
     Raises:
         InvalidRequest: the value has another form.
     """
+    if isinstance(value, RawPixels):
+        return value
     if isinstance(value, bytes | bytearray):
         return bytes(value)
     if isinstance(value, Mapping) and isinstance(value.get("b64"), str):
@@ -84,6 +90,22 @@ def image_bytes(value: Any) -> bytes:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(f"Image is not valid base64 ({error})") from error
+
+
+def from_base64(value: Any) -> Any:
+    """Return the bytes of a form field that is base64 or a `data:` URL, and any other value unchanged.
+
+    Every image format has bytes that base64 lacks, so a file is never mistaken for text.
+    """
+    if not isinstance(value, bytes | bytearray):
+        return value
+    encoded = value.partition(b",")[2] if value.lstrip()[:5] == b"data:" else value
+    if not encoded.strip() or encoded.translate(None, BASE64_CHARACTERS):
+        return value
+    try:
+        return base64.b64decode(encoded.translate(None, WHITE_SPACE), validate=True)
+    except binascii.Error:
+        return value
 
 
 def encoding(accept: str) -> Encoding | None:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradcam.errors import RequestError, UndecodableImage, UnsupportedImage
+from gradcam.errors import RequestError, TooLarge, UndecodableImage, UnsupportedImage
+from gradcam.images.decoding import decode
+from gradcam.images.pixels import RawPixels
 from tests.support import hostile
 from tests.support.encoding import encoded, png_chunk
 from tests.support.image_files import (
@@ -290,3 +292,19 @@ def test_tiff_whose_depth_is_not_a_number(kind: int) -> None:
     data = hostile.tiff_gray(4, 4, 1, bytes(16)).replace(number, other)
     assert other in data
     assert type(rejected(data)) is UndecodableImage
+
+
+# ----------------------------------------------------------------------------- raw pixels
+
+
+def test_raw_pixels_are_unchanged() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    image = decode(RawPixels(30, 20, pixels.tobytes()), SETTINGS)
+    assert (image.width, image.height, image.image.mode) == (30, 20, "RGB")
+    assert (np.asarray(image.image) == pixels).all()
+
+
+def test_raw_pixels_above_the_limit_are_rejected() -> None:
+    limited = dataclasses.replace(SETTINGS, max_image_pixels=599)
+    with pytest.raises(TooLarge, match=r"^Image has 30 × 20 = 600 pixels, the limit is 599$"):
+        decode(RawPixels(30, 20, bytes(1800)), limited)

@@ -146,4 +146,4 @@ def test_v2_fails_if_every_image_fails() -> None:
     reply, document = answer(infer(*BASE64[:2]), NOT_AN_IMAGE, UNKNOWN)
 
     assert (reply.status, reply.errors) == (400, (NOT_AN_IMAGE, UNKNOWN))
-    assert document == {"error": {"code": "undecodable_image", "message": "these 3 bytes are not an image"}}
+    assert document == {"error": "these 3 bytes are not an image", "code": "undecodable_image"}

@@ -127,3 +127,11 @@ def test_further_images_do_not_change_a_request() -> None:
         requests({"instances": [{"image": BASE64[0], "topk": 3}] * 2})
         == [dataclasses.replace(alone, images_in_request=2)] * 2
     )
+
+
+def test_instances_of_tensorflow_serving() -> None:
+    body = {"signature_name": "serving_default", "instances": [{"b64": BASE64[0]}, {"b64": BASE64[1], "topk": 2}]}
+    assert requests(body) == [
+        Request(IMAGES[0], Options(), images_in_request=2),
+        Request(IMAGES[1], Options(topk=2), images_in_request=2),
+    ]

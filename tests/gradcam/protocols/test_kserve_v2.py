@@ -16,6 +16,7 @@ from tests.support.kserve import (
     BASE64,
     IMAGES,
     MAX_INSTANCES,
+    MAX_UNPACKED,
     MODEL,
     NO_LIMIT,
     NOT_AN_IMAGE,
@@ -50,13 +51,20 @@ def test_v2_has_a_tensor_of_images() -> None:
         ({"inputs": TENSOR}, 400, "invalid_request", "a list of one tensor"),
         ({"inputs": [7]}, 400, "invalid_request", "a list of one tensor"),
         ({"inputs": [TENSOR, TENSOR]}, 400, "invalid_request", "a list of one tensor"),
-        ({"inputs": [{**TENSOR, "name": "pixels"}]}, 400, "invalid_request", '{"name": "image"'),
-        ({"inputs": [{**TENSOR, "name": []}]}, 400, "invalid_request", '{"name": "image"'),
-        ({"inputs": [{**TENSOR, "datatype": "FP32"}]}, 400, "invalid_request", '"datatype": "BYTES"'),
+        ({"inputs": [{**TENSOR, "name": []}]}, 400, "invalid_request", "name must be text, got []"),
+        (
+            {"inputs": [{**TENSOR, "datatype": "FP32"}]},
+            400,
+            "invalid_request",
+            "must be BYTES (encoded images)",
+        ),
         ({"inputs": [{**TENSOR, "data": BASE64[0]}]}, 400, "invalid_request", '"data": ["<base64>", …]'),
         ({"inputs": [{**TENSOR, "data": []}]}, 400, "invalid_request", "empty"),
         ({"inputs": [{**TENSOR, "shape": [2]}]}, 400, "invalid_request", "must be [1], the number of images"),
-        ({"inputs": [{**TENSOR, "shape": [-1]}]}, 400, "invalid_request", "got [-1]"),
+        ({"inputs": [{**TENSOR, "shape": [-1, -1]}]}, 400, "invalid_request", "got [-1, -1]"),
+        ({"inputs": [{**TENSOR, "shape": [-1, 2]}]}, 400, "invalid_request", "got [-1, 2]"),
+        ({"inputs": [{**TENSOR, "shape": [-2]}]}, 400, "invalid_request", "got [-2]"),
+        ({"inputs": [{**TENSOR, "shape": [0]}]}, 400, "invalid_request", "got [0]"),
         ({"inputs": [{**TENSOR, "shape": [True]}]}, 400, "invalid_request", "got [True]"),
         ({"inputs": [{**TENSOR, "shape": []}]}, 400, "invalid_request", "got []"),
         ({"inputs": [{**TENSOR, "shape": [1] * 9}]}, 400, "invalid_request", "must be [1]"),
@@ -77,6 +85,38 @@ def test_v2_rejections(body: Any, status: int, code: str, reason: str) -> None:
     assert (error.status, error.code) == (status, code)
     assert reason in str(error)
     assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("name", ["image", "input-0", "312a4eb0-0ca7-4803-a101-a6d2c18486fe", ""])
+@pytest.mark.parametrize("shape", [[-1], [1], [1, -1], [-1, 1]], ids=str)
+def test_v2_a_tensor_may_have_any_name_and_an_unknown_size(name: str, shape: list[int]) -> None:
+    assert requests({"inputs": [{**TENSOR, "name": name, "shape": shape}]}) == [Request(IMAGES[0], Options())]
+
+
+def test_v2_members_and_parameters_of_standard_clients_have_no_effect() -> None:
+    parameters = {
+        "binary_data_output": False,
+        "priority": 1,
+        "timeout": 1000,
+        "sequence_id": "a",
+        "sequence_start": True,
+        "sequence_end": False,
+        "topk": 2,
+    }
+    body = infer(BASE64[0], model_name="other", model_version="9", parameters=parameters)
+    assert requests(body) == [Request(IMAGES[0], Options(topk=2))]
+
+
+def test_v2_an_error_is_a_text_with_the_code_beside_it() -> None:
+    reply, document = answer(infer(*BASE64[:2]), NOT_AN_IMAGE, UNKNOWN)
+    assert (reply.status, reply.errors) == (400, (NOT_AN_IMAGE, UNKNOWN))
+    assert document == {"error": "these 3 bytes are not an image", "code": "undecodable_image"}
+
+
+@pytest.mark.parametrize("body", [{"inputs": []}, infer(BASE64[0], output=[]), infer(*BASE64[:1] * 5)], ids=str)
+def test_v2_an_error_of_the_whole_request_is_a_text_too(body: Any) -> None:
+    error = rejection(body)
+    assert answer(body, error)[1] == {"error": str(error), "code": error.code}
 
 
 def test_v2_an_invalid_parameter_fails_every_image() -> None:
@@ -103,7 +143,7 @@ def test_parameters_of_the_tensor_replace_those_of_the_request() -> None:
 
 def call(*tensors: Any) -> RequestGroup:
     body = {"id": "", "model_name": "hats", "inputs": list(tensors)}
-    return dispatch.parse(Payload(body, grpc=True), MODEL, MAX_INSTANCES)
+    return dispatch.parse(Payload(body, grpc=True), MODEL, MAX_INSTANCES, MAX_UNPACKED)
 
 
 def tensors_of(reply: Reply) -> dict[str, Any]:
@@ -150,6 +190,7 @@ def test_model_infer_reports_in_a_tensor_that_every_image_failed() -> None:
         ([TENSOR, TENSOR], "invalid_request"),
         ([{"name": "image", "shape": [1], "datatype": "NONE"}], "invalid_request"),
         ([{**TENSOR, "shape": [7]}], "invalid_request"),
+        ([{**TENSOR, "data": []}], "invalid_request"),
         ([{**TENSOR, "shape": [5], "data": BASE64[:1] * 5}], "too_many_instances"),
     ],
     ids=str,
@@ -174,3 +215,9 @@ def test_model_infer_reports_in_a_tensor_that_the_reply_is_too_large() -> None:
 
     (document,) = named["error"]["data"]
     assert json.loads(document)["error"]["code"] == "answer_too_large"
+
+
+def test_model_infer_says_that_torchserve_drops_raw_contents() -> None:
+    (error,) = call({"name": "image", "shape": [1], "datatype": "BYTES", "data": []}).requests
+    assert "TorchServe drops raw_input_contents" in str(error)
+    assert "contents.bytes_contents" in str(error)
