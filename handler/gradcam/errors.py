@@ -5,10 +5,10 @@
     ├── InvalidOption      400  Name, type or range of an option                 (admission, explain, options, results)
     ├── UndecodableImage   400  Not an image, or a truncated or corrupt one      (images)
     ├── TooLarge           413  More bytes or pixels than the settings allow     (admission, images, protocols)
-    ├── UnsupportedImage   415  An image in a format that is not decoded         (images)
+    ├── UnsupportedImage   415  Image format or content encoding not decoded     (images, protocols)
     ├── UnknownName        422  A class, layer or method that the model lacks    (admission, layer_splits, network)
     ├── TooMany            422  More images, classes or passes than allowed      (admission, protocols, selection)
-    ├── TooExpensive       422  Time limit of the batch or of decoding exceeded  (images, layer_splits, pipeline)
+    ├── TooExpensive       422  No time left, or no turn  (batch_explainer, images, layer_splits, pipeline)
     └── NumericalOverflow  422  Overflow of the network's precision              (results)
 
 A fault of the server is not a RequestError: it is raised unchanged, logged with its cause, and fails the whole batch.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from gradcam.errors import suggestions, unknown_message
@@ -126,6 +127,10 @@ class Settings:
     def to_mapping(self) -> dict[str, Any]:
         """Return the mapping that `from_mapping` parses, in the types of YAML."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def without_client_limits(self) -> Settings:
+        """Return the settings for a run whose only client is the model's owner: every method, as long as it takes."""
+        return replace(self, methods=tuple(METHODS), max_passes=sys.maxsize, max_batch_seconds=math.inf)
 
     def _check_ranges(self) -> None:
         for field in fields(self):

@@ -44,7 +44,8 @@ def load(folder: Path) -> Pipeline:
     model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
     config = yaml.safe_load((folder / model["configFile"]).read_text(encoding="utf-8"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings, max_forward = Settings.from_mapping(config["gradcam"]), config.get("batchSize") or MAX_FORWARD
+    settings = Settings.from_mapping(config["gradcam"]).without_client_limits()
+    max_forward = config.get("batchSize") or MAX_FORWARD
     return Pipeline.load(folder, model["serializedFile"], settings, device, max_forward)
 
 
@@ -76,7 +77,7 @@ def explain(pipeline: Pipeline, images: list[bytes | str], image_options: Option
         for start in range(0, len(requests), pipeline.max_forward)
         for result in results(pipeline, requests[start : start + pipeline.max_forward])
     ]
-    # Some images of a batch may use up its time; here, each of the others gets the time limit alone.
+    # Other images of the batch may have slowed its decoding down; here, it has the processor for itself.
     for index, result in enumerate(answers):
         if isinstance(result, TooExpensive):
             (answers[index],) = results(pipeline, [requests[index]])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,8 +55,7 @@ def load(archive: Path) -> Pipeline:
 def _load_unpacked(folder: Path) -> Pipeline:
     model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))["model"]
     config = yaml.safe_load((folder / model["configFile"]).read_text(encoding="utf-8"))
-    # No client waits for an answer, so Score-CAM may take as long as it needs.
-    settings = replace(Settings.from_mapping(config.get("gradcam")), max_batch_seconds=math.inf)
+    settings = Settings.from_mapping(config.get("gradcam")).without_client_limits()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Pipeline.load(folder, model["serializedFile"], settings, device)
 
