@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
-from tests.support.manifests import ROOT, tool
+from tests.support.manifests import tool
+from tools.paths import ROOT
 
 
 def test_hadolint_finds_nothing() -> None:

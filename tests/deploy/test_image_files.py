@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.manifests import ROOT
+from tools.paths import ROOT
 
 PACKAGES = Path(psutil.__file__).parents[1]
 

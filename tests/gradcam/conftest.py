@@ -23,7 +23,7 @@ def model() -> nn.Module:
     """A network with random weights, shifted so that it predicts several classes."""
     network_ = oracles.seeded(architecture.build("resnet18", SETTINGS.num_classes), seed=3)
     inputs = torch.cat([oracles.model_input(image, input_size=(96, 128)) for image in IMAGES])
-    network_.fc.bias -= network_(inputs).mean(dim=0)  # type: ignore[operator]
+    network_.get_parameter("fc.bias").sub_(network_(inputs).mean(dim=0))
     return network_
 
 

@@ -213,7 +213,8 @@ def test_a_header_ends_the_stream_over_grpc(handler: GradCAMHandler) -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_request_at_explanations_and_one_at_predictions_share_a_batch(handler: GradCAMHandler, first: int) -> None:
     # TorchServe adds the header at `/explanations`; the base class reads only the first request's.
-    plain, explained = {}, {"explain": "True"}
+    plain: dict[str, str] = {}
+    explained = {"explain": "True"}
     headers = [plain, explained] if first == 0 else [explained, plain]
     served = serve(handler, *(({"body": bytearray(seeded(seed))}, headers[seed]) for seed in (0, 1)))
     for seed in (0, 1):

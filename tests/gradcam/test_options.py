@@ -28,7 +28,7 @@ def rejected(**members: Any) -> str:
 
 
 def test_later_layers_replace_earlier_ones() -> None:
-    layers = [{"topk": "9", "heatmap": "none"}, {"topk": 3, "alpha": 0.5}, {"topk": 2}]
+    layers: list[dict[str, object]] = [{"topk": "9", "heatmap": "none"}, {"topk": 3, "alpha": 0.5}, {"topk": 2}]
     assert merge(layers) == {"topk": 2, "heatmap": "none", "alpha": 0.5}
     assert parse(layers) == Options(topk=2, heatmap="none", alpha=0.5)
     assert parse([]) == parse([{}, {}]) == Options()
@@ -49,7 +49,7 @@ def test_read_takes_one_mapping_and_defaults() -> None:
 
 
 def test_merging_changes_no_layer() -> None:
-    layers = [{"explain": 1}, {"targets": [7]}]
+    layers: list[dict[str, object]] = [{"explain": 1}, {"targets": [7]}]
     merge(layers)
     assert layers == [{"explain": 1}, {"targets": [7]}]
 

@@ -260,12 +260,15 @@ def test_requests_leave_no_state_behind(pipeline: Pipeline) -> None:
 def test_no_parameter_keeps_a_gradient(pipeline: Pipeline, model: nn.Module) -> None:
     result(pipeline, ask(IMAGES[0], explain=10))
     for part in (model, pipeline.splits[LAYER].trunk, pipeline.splits[LAYER].head):
+        assert isinstance(part, nn.Module)
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in part.parameters())
 
 
 def test_the_trunk_runs_once_for_any_number_of_explanations(pipeline: Pipeline) -> None:
     calls: list[int] = []
-    hook = pipeline.splits[LAYER].trunk.register_forward_pre_hook(lambda _module, inputs: calls.append(len(inputs[0])))
+    trunk = pipeline.splits[LAYER].trunk
+    assert isinstance(trunk, nn.Module)
+    hook = trunk.register_forward_pre_hook(lambda _module, inputs: calls.append(len(inputs[0])))
     try:
         answer(pipeline, *(ask(image, explain=10) for image in IMAGES))
     finally:

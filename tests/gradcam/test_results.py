@@ -84,8 +84,8 @@ def test_a_map_computed_by_hand() -> None:
     answered = result(colors(), ask(CELLS, explain=2))
     red, green = answered.explanations
     assert (red.prediction.label, green.prediction.label) == ("red", "green")
-    np.testing.assert_allclose(red.heatmap, [[0, 1, 0], [0, 0, 0.25]], atol=1e-6)
-    np.testing.assert_allclose(green.heatmap, [[0, 0, 0], [1, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(red.heatmap, np.array([[0, 1, 0], [0, 0, 0.25]]), atol=1e-6)
+    np.testing.assert_allclose(green.heatmap, np.array([[0, 0, 0], [1, 0, 0]]), atol=1e-6)
     assert (red.peak, green.peak) == ((12, 4), (4, 12))
     # The gradient of a class's score is 9 / 6 at each of the 6 cells.
     assert red.strength == pytest.approx(200 / 255 * 9 / 6)

@@ -135,8 +135,8 @@ def test_describe_header_of_a_client_is_ignored(batched: Model, squash: Model) -
 
 
 def test_sixteen_concurrent_requests_get_their_own_answers(squash: Model) -> None:
-    bad = Call(json={"image": base64.b64encode(b"nothing").decode()})
-    calls = [call for good in CALLS for call in (good, bad)]
+    broken = Call(json={"image": base64.b64encode(b"nothing").decode()})
+    calls = [call for good in CALLS for call in (good, broken)]
 
     responses = squash.post_together(calls)
 

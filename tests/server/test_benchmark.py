@@ -57,10 +57,11 @@ def test_baseline_explains_and_is_measured(baseline: tuple[str, Server]) -> None
         assert np.abs(np.array(document["heatmap"]) - heatmap).max() < 1e-3
     else:
         png = np.frombuffer(base64.b64decode(document["heatmap"]), np.uint8)
-        actual = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) / 255
+        levels = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
+        assert levels is not None
         # The library also subtracts the minimum, which is not part of Grad-CAM.
         stretched = (heatmap - heatmap.min()) / (1 - heatmap.min())
-        assert np.abs(actual - cv2.resize(stretched, actual.shape[::-1])).max() < 0.01
+        assert np.abs(levels / 255 - cv2.resize(stretched, levels.shape[::-1])).max() < 0.01
 
     measured = measure(server, 0, BASELINE, Case(DEFAULT_SIZE, 4), 1.0)
     assert measured.requests == len(measured.latencies) >= 4

@@ -150,7 +150,7 @@ def test_both_clients_receive_the_same(squash: Model) -> None:
     for answer in asyncio.run(run()):
         assert [entry.label for entry in answer.predictions] == [entry.label for entry in expected.predictions]
         for entry, other in zip(answer.explanations, expected.explanations, strict=True):
-            assert np.abs(np.subtract(entry.heatmap, other.heatmap)).max() <= HEATMAP_TOLERANCE
+            assert np.abs(np.array(entry.heatmap) - np.array(other.heatmap)).max() <= HEATMAP_TOLERANCE
             assert (entry.peak, entry.label) == (other.peak, other.label)
             assert entry.overlay is not None
             assert decoded(entry.overlay).shape == (220, 300, 3)

@@ -8,7 +8,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
@@ -99,7 +100,7 @@ def test_hostile_image_gets_its_expected_status(name: str, squash: Model) -> Non
 )
 @pytest.mark.parametrize("kind", ["jpeg", "gif animated"])
 def test_file_name_and_content_type_are_ignored(kind: str, filename: str, squash: Model) -> None:
-    part = "form-data; name=data; filename*=UTF-8''" + requests.utils.quote(filename)
+    part = "form-data; name=data; filename*=UTF-8''" + quote(filename)
     body = (
         f"--x\r\nContent-Disposition: {part}\r\nContent-Type: video/mp4\r\n\r\n".encode()
         + VALID[kind]
@@ -113,6 +114,7 @@ def test_file_name_and_content_type_are_ignored(kind: str, filename: str, squash
 @pytest.mark.parametrize("name", ["png 2^31 - 1", "jpeg more scans", "zip", "svg of entities", "1 × 1"])
 def test_hostile_image_fails_alone_in_a_kserve_request(name: str, route: str, squash: Model) -> None:
     entry = hostile.CORPUS[name]
+    body: dict[str, Any]
     bad = base64.b64encode(entry.make()).decode()
     if route == "v1":
         url, body = f"/v1/models/{squash.name}:predict", {"instances": [BASE64, bad]}
@@ -246,7 +248,7 @@ def test_hostile_json_gets_its_expected_status(name: str, squash: Model) -> None
 def exchange(model: Model, payload: bytes) -> tuple[int, bytes]:
     """Send bytes on a new connection; return status and body of the response, status 0 if there is none."""
     address = urlsplit(model.server.inference_url)
-    with socket.create_connection((address.hostname, address.port), timeout=MAX_SECONDS) as connection:
+    with socket.create_connection((address.hostname, address.port or 80), timeout=MAX_SECONDS) as connection:
         connection.sendall(payload)
         response = HTTPResponse(connection, method="POST")
         try:
@@ -387,7 +389,7 @@ def test_malformed_http_message_is_rejected(name: str, squash: Model) -> None:
 
 def test_missing_content_does_not_block_others(squash: Model) -> None:
     address = urlsplit(squash.server.inference_url)
-    with socket.create_connection((address.hostname, address.port), timeout=MAX_SECONDS) as connection:
+    with socket.create_connection((address.hostname, address.port or 80), timeout=MAX_SECONDS) as connection:
         connection.sendall(request(b"Content-Length: %d" % (len(IMAGE) + 1), length=False))
         # While this connection waits, others are answered.
         check(squash.predict(IMAGE), squash, PIXELS)

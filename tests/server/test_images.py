@@ -21,8 +21,8 @@ ALPHA = sample(3)[:, :, 0]
 GRAY = sample(4)[:, :, 0]
 GRAY_AS_RGB = np.repeat(GRAY[:, :, None], 3, axis=2)
 # Both bytes vary, so clipping at 255 or reading the low byte would change the result.
-DEEP: NDArray[np.uint16] = (GRAY.astype(np.uint16) << 8) + sample(5)[:, :, 1]
-DEEP_RGB: NDArray[np.uint16] = (RGB.astype(np.uint16) << 8) + sample(6)
+DEEP: NDArray[np.uint16] = (GRAY.astype(np.uint16) << np.uint16(8)) + sample(5)[:, :, 1]
+DEEP_RGB: NDArray[np.uint16] = (RGB.astype(np.uint16) << np.uint16(8)) + sample(6)
 BLACK_AND_WHITE: Pixels = np.where(GRAY > 120, 255, 0).astype(np.uint8)
 
 # Stored pixels as a function of the upright pixels, by EXIF orientation.

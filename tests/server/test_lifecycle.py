@@ -156,7 +156,7 @@ def test_command_serves_until_it_is_interrupted(
 ) -> None:
     port = free_port()
     before = descendants()
-    command = [sys.executable, ROOT / "scripts" / "serve.py", "--port", str(port), own_archive]
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "serve.py", "--port", str(port), own_archive]
     log_dir = logs.log_dir_of(port)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tools.load import load_test
+from tools.load import load_summary, load_test
 from tools.load.load_arguments import weights
 from tools.load.load_summary import exceeded_limits
 from tools.load.option_sets import OPTION_SETS
@@ -92,7 +92,7 @@ def stub(behave: Behavior, learning: int = 2) -> Iterator[str]:
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[LoadResult]:
     """The outcomes of a test's runs."""
     outcomes: list[LoadResult] = []
-    original = load_test.show
+    original = load_summary.show
 
     def show(result: LoadResult, console: Console) -> None:
         outcomes.append(result)

@@ -68,8 +68,7 @@ class Kind:
     def network(self) -> nn.Module:
         """The network with large logits of both signs, so that its probabilities differ."""
         network = oracles.seeded(Plain(self.outputs), seed=self.outputs)
-        weight = network.get_parameter("classes.weight")
-        weight *= 8
+        weight = network.get_parameter("classes.weight").mul_(8)
         network.get_parameter("classes.bias").copy_(-weight.sum(dim=1) / 3)
         return network
 

@@ -197,7 +197,18 @@ def test_every_rejected_instance_is_logged(squash: Model) -> None:
 
 def healthcheck(url: str, model: str) -> subprocess.CompletedProcess[str]:
     """Run the health check with the standard library only, as in a container without this repository."""
-    command = [sys.executable, "-I", "-S", HEALTHCHECK, "--url", url, "--model", model, "--timeout", "20"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-I",
+        "-S",
+        HEALTHCHECK,
+        "--url",
+        url,
+        "--model",
+        model,
+        "--timeout",
+        "20",
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -234,7 +245,7 @@ def test_unexpected_answer_is_unhealthy(squash: Model) -> None:
 
 
 def test_healthcheck_reads_the_model_from_the_environment(squash: Model) -> None:
-    command = [sys.executable, "-I", "-S", HEALTHCHECK, "--url", squash.server.inference_url]
+    command: list[str | Path] = [sys.executable, "-I", "-S", HEALTHCHECK, "--url", squash.server.inference_url]
     environment = {key: value for key, value in os.environ.items() if key != "MODEL"}
     named = subprocess.run(command, env=environment | {"MODEL": "squash"}, capture_output=True, text=True, check=False)
     nameless = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

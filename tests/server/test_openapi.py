@@ -47,7 +47,7 @@ from tools.sessions import loopback_session
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     field.name: list(field.default) if isinstance(field.default, tuple) else field.default
     for field in dataclasses.fields(Settings)
 }
@@ -195,7 +195,9 @@ def raised_errors() -> set[tuple[int, str]]:
     raised = set()
     for path in (ROOT / "handler").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            kind = kinds.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            kind = kinds.get(node.func.id)
             if kind is None or not issubclass(kind, errors.RequestError):
                 continue
             codes = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
@@ -365,7 +367,7 @@ def close(actual: Any, expected: Any) -> bool:
         return actual.keys() == expected.keys() and all(close(actual[key], expected[key]) for key in expected)
     if isinstance(expected, list):
         return len(actual) == len(expected) and all(map(close, actual, expected))
-    return actual == (pytest.approx(expected, abs=1e-4) if isinstance(expected, float) else expected)
+    return bool(actual == (pytest.approx(expected, abs=1e-4) if isinstance(expected, float) else expected))
 
 
 def example(holder: Any) -> Any:
@@ -458,7 +460,7 @@ def for_model(name: str) -> dict[str, Any]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, operation: Any, mode: GenerationMode) -> schemathesis.Case:
+def cases(draw: st.DrawFn, operation: Any, mode: str) -> schemathesis.Case[Any]:
     """Generate requests; skip those for which Schemathesis fails to validate its own wrapper of binary data."""
     try:
         return draw(operation.as_strategy(generation_mode=mode))
@@ -469,7 +471,7 @@ def cases(draw: st.DrawFn, operation: Any, mode: GenerationMode) -> schemathesis
 
 
 def run(
-    model: Model, path: str, method: str, mode: GenerationMode, examples: int, *checks: Any
+    model: Model, path: str, method: str, mode: str, examples: int, *checks: Any
 ) -> Counter[tuple[str | None, int]]:
     """Send generated requests; count the responses by the request's content type and the status."""
     operation = schemathesis.openapi.from_dict(for_model(model.name))[path][method]
@@ -486,7 +488,7 @@ def run(
         suppress_health_check=list(HealthCheck),
     )
     @hypothesis.given(case=cases(operation, mode))
-    def send(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case[Any]) -> None:
         with loopback_session() as session:
             response = case.call(base_url=base_url, session=session, timeout=60)
         applied = [*CHECKS, *checks]

@@ -24,7 +24,7 @@ IMAGES = [encoded(pixels) for pixels in PIXELS]
 BASE64 = [base64.b64encode(image).decode() for image in IMAGES]
 NOT_A_IMAGE = b"not an image"
 BAD = base64.b64encode(NOT_A_IMAGE).decode()
-OPTIONS = {"targets": "281, Egyptian cat", "topk": "3"}
+OPTIONS: dict[str, Any] = {"targets": "281, Egyptian cat", "topk": "3"}
 TARGETS = [281, 285]
 
 
@@ -81,7 +81,8 @@ def by_curl_form(model: Model, _: GrpcClient) -> dict[str, Any]:
 def by_curl_v1(model: Model, _: GrpcClient) -> dict[str, Any]:
     body = json.dumps({"instances": [{"image": {"b64": BASE64[0]}, **OPTIONS}]}).encode()
     answer = curl(model, "/v1/models/squash:predict", "--json", "@-", image=body)
-    return one(answer["predictions"])
+    prediction: dict[str, Any] = one(answer["predictions"])
+    return prediction
 
 
 def by_form(model: Model, _: GrpcClient) -> dict[str, Any]:
@@ -94,18 +95,20 @@ def by_json(model: Model, _: GrpcClient) -> dict[str, Any]:
 
 def by_v1_parameters(model: Model, _: GrpcClient) -> dict[str, Any]:
     body = {"instances": [BASE64[0]], "parameters": OPTIONS}
-    return one(parsed(model.post_json("/v1/models/squash:predict", body))["predictions"])
+    prediction: dict[str, Any] = one(parsed(model.post_json("/v1/models/squash:predict", body))["predictions"])
+    return prediction
 
 
 def by_v1_headers(model: Model, _: GrpcClient) -> dict[str, Any]:
     headers = {f"Gradcam-{name}": value for name, value in OPTIONS.items()}
     answer = parsed(model.post_json("/v1/models/squash:predict", {"instances": [BASE64[0]]}, **headers))
-    return one(answer["predictions"])
+    prediction: dict[str, Any] = one(answer["predictions"])
+    return prediction
 
 
 def by_v1_explain(model: Model, _: GrpcClient) -> dict[str, Any]:
     answer = parsed(model.post_json("/v1/models/squash:explain", {"instances": [{"data": BASE64[0], **OPTIONS}]}))
-    prediction = one(answer["predictions"])
+    prediction: dict[str, Any] = one(answer["predictions"])
     assert answer == {"predictions": [prediction], "explanations": [prediction["explanations"]]}
     return prediction
 
@@ -116,7 +119,8 @@ def by_grpc(model: Model, grpc: GrpcClient) -> dict[str, Any]:
 
 
 def by_grpc_stream(model: Model, grpc: GrpcClient) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(one(grpc.stream(model.name, body=IMAGES[0], **OPTIONS)))
+    (part,) = grpc.stream(model.name, body=IMAGES[0], **OPTIONS)
+    answer: dict[str, Any] = json.loads(part)
     return answer
 
 

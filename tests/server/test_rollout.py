@@ -106,9 +106,9 @@ def test_version_is_added_compared_switched_and_removed(
     assert "NOT close enough" in run(*compare, "--agreement", "0", "--cosine", f"{np.mean(cosines) + 0.01}", status=1)
 
     image = images / "3.png"
-    old, new = (probabilities(open_server, f"own/{version}", image) for version in ("1.0", "2.0"))
-    assert old != new
-    assert probabilities(open_server, "own", image) == old
+    before, after = (probabilities(open_server, f"own/{version}", image) for version in ("1.0", "2.0"))
+    assert before != after
+    assert probabilities(open_server, "own", image) == before
     assert "1.0 → 2.0. Back: scripts/rollout.py switch --model own --to 1.0" in run(
         "switch", "--model", "own", "--to", "2.0"
     )

@@ -51,7 +51,8 @@ def tensors(body: bytes, json_length: int | None) -> dict[str, dict[str, Any]]:
 def _values(datatype: str, data: bytes) -> list[Any]:
     if datatype != "BYTES":
         kinds = {"INT64": "<i8", "FP32": "<f4", "BOOL": "?"}
-        return np.frombuffer(data, kinds[datatype]).tolist()
+        numbers: list[Any] = np.frombuffer(data, kinds[datatype]).tolist()
+        return numbers
     texts = []
     while data:
         (size,) = struct.unpack("<I", data[:4])

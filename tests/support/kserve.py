@@ -35,14 +35,14 @@ def parse(body: Any, *, explain: bool = False, **headers: str) -> RequestGroup:
     return dispatch.parse(Payload(body, "application/json", names, explain=explain), MODEL, MAX_INSTANCES, MAX_UNPACKED)
 
 
-def requests(body: Any, **headers: str) -> list[Request]:
+def requests(body: Any, **headers: Any) -> list[Request]:
     """Return the requests of a body in which none is invalid."""
     parsed = parse(body, **headers).requests
     assert all(isinstance(request, Request) for request in parsed), parsed
     return [request for request in parsed if isinstance(request, Request)]
 
 
-def rejection(body: Any, **headers: str) -> RequestError:
+def rejection(body: Any, **headers: Any) -> RequestError:
     """Return the error of a body that is invalid as a whole."""
     (error,) = parse(body, **headers).requests
     assert isinstance(error, RequestError)

@@ -52,7 +52,8 @@ class Observed:
 
 def target_layer(network: nn.Module) -> str:
     """Return the name of the convolution that was registered last."""
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)][-1]
+    names: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    return names[-1]
 
 
 def tutorial(network: nn.Module, layer: str, images: Tensor, classes: list[int], versus: int | None = None) -> Observed:

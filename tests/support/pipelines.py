@@ -82,8 +82,8 @@ def assert_same_answer(ours: Result | RequestError, theirs: Result | RequestErro
     assert isinstance(theirs, Result)
     assert [p.index for p in ours.predictions] == [p.index for p in theirs.predictions]
     assert [p.label for p in ours.predictions] == [p.label for p in theirs.predictions]
-    probabilities = [[p.probability for p in answered.predictions] for answered in (ours, theirs)]
-    np.testing.assert_allclose(*probabilities, rtol=0, atol=tolerance)
+    actual, expected = ([p.probability for p in answered.predictions] for answered in (ours, theirs))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
     assert [e.prediction.index for e in ours.explanations] == [e.prediction.index for e in theirs.explanations]
     for mine, other in zip(ours.explanations, theirs.explanations, strict=True):
         np.testing.assert_allclose(mine.heatmap, other.heatmap, rtol=0, atol=tolerance)

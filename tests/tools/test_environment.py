@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tools import environment
+from tools.paths import HANDLER
 
 Command = list[str]
 
@@ -74,7 +75,7 @@ def test_says_what_is_downloaded_before_and_how_long_it_took_after(
 def test_packages_of_the_checkout_are_importable(commands: list[Command], tmp_path: Path) -> None:
     assert environment.main(["runtime"]) == 0
     site_packages = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages"
-    assert (site_packages / "handler.pth").read_text().splitlines() == [str(environment.HANDLER), str(tmp_path)]
+    assert (site_packages / "handler.pth").read_text().splitlines() == [str(HANDLER), str(tmp_path)]
 
 
 def test_another_lock_is_installed(commands: list[Command], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def properties(path: Path) -> dict[str, str]:
 
 
 def container_ports(path: Path) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for document in yaml.safe_load_all(path.read_text()):
         spec = document["spec"]
         containers = spec.get("containers") or spec["template"]["spec"]["containers"]

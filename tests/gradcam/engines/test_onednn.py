@@ -261,7 +261,8 @@ def computed_weight(net: Two, images: Tensor) -> Tensor:
 
 
 def computed_bias(net: Two, images: Tensor) -> Tensor:
-    return functional.conv2d(net.first(images), net.second.weight, -net.second.bias, (1, 1), (1, 1), (1, 1), 1)
+    negative = -net.second.bias  # type: ignore[operator]
+    return functional.conv2d(net.first(images), net.second.weight, negative, (1, 1), (1, 1), (1, 1), 1)
 
 
 def computed_padding(net: Two, images: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def test_gradcam_equals_captum_on_its_own_test_case() -> None:
             self.conv1 = nn.Conv2d(1, 2, 3, 1)
             self.fc1 = nn.Linear(8, 4)
             self.conv1.weight.data = torch.ones(2, 1, 3, 3)
-            self.conv1.bias.data = torch.tensor([-50.0, -75.0])
+            self.conv1.bias = nn.Parameter(torch.tensor([-50.0, -75.0]))
             self.fc1.weight.data = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], dim=1)
             self.fc1.bias.data = torch.zeros(4)
 

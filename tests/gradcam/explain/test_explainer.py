@@ -209,7 +209,8 @@ def test_three_methods_agree_before_pooling_and_a_linear_layer() -> None:
 
     model = oracles.seeded(Pooled(), seed=4)
     forward = run(model, torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3)), "grid")
-    class_activation = torch.einsum("bc,bchw->bhw", model.fc.weight[list(TARGETS_OF_4)], forward.features.activations)
+    weights = model.get_parameter("fc.weight")
+    class_activation = torch.einsum("bc,bchw->bhw", weights[list(TARGETS_OF_4)], forward.features.activations)
     for method in ("gradcam", "hirescam", "xgradcam"):
         maps = explain(forward, *(Pair(row, target, method) for row, target in enumerate(TARGETS_OF_4)))
         torch.testing.assert_close(maps, normalized(class_activation), rtol=1e-4, atol=1e-5, msg=method)
@@ -269,8 +270,9 @@ def test_mirrored_image_has_the_mirrored_map() -> None:
     """The network is symmetric: mirrored filters and no strides."""
     stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
     model = oracles.seeded(nn.Sequential(stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)), seed=6)
-    for convolution in (stem[0], stem[2]):
-        convolution.weight.copy_((convolution.weight + convolution.weight.flip(3)) / 2)
+    for name in ("0.0.weight", "0.2.weight"):
+        weight = model.get_parameter(name)
+        weight.copy_((weight + weight.flip(3)) / 2)
     images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(8))
     for method in ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam"):
         straight = by_targets(run(model, images, "0.2"), method)

@@ -133,7 +133,9 @@ def test_style_gray_is_the_map_in_levels() -> None:
     expected[5:35, 10:50] = levels(heatmap())
     drawn = overlay.render(heatmap(), noise(40, 60), REGION, Options(style="gray"))
     assert np.array_equal(drawn, expected)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(overlay.encode(drawn, "png"), np.uint8), -1), expected)
+    decoded = cv2.imdecode(np.frombuffer(overlay.encode(drawn, "png"), np.uint8), -1)
+    assert decoded is not None
+    assert np.array_equal(decoded, expected)
 
 
 @pytest.mark.parametrize("share", [None, 0.9])

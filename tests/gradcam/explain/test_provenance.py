@@ -66,11 +66,13 @@ def test_file_states_its_origin(encoding: Encoding) -> None:
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
 def test_pixels_are_unchanged(encoding: Encoding) -> None:
     plain = encoded(encoding)
-    images = [
+    before, after = (
         cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         for data in (plain, provenance.embed(plain, encoding, ORIGIN))
-    ]
-    assert np.array_equal(*images)
+    )
+    assert before is not None
+    assert after is not None
+    assert np.array_equal(before, after)
 
 
 def test_counterfactual_states_that_the_evidence_is_against_the_class() -> None:

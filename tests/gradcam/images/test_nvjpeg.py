@@ -70,7 +70,7 @@ STORED = {
 def black_and_white(width: int, height: int) -> Image.Image:
     """Return a grayscale image of black and white; a bicubic resize overshoots both unless it is clamped."""
     return Image.fromarray(
-        np.repeat(np.uint8([[0, 255]]), [width // 2, width - width // 2], axis=1).repeat(height, axis=0)
+        np.repeat(np.array([[0, 255]], np.uint8), [width // 2, width - width // 2], axis=1).repeat(height, axis=0)
     )
 
 
@@ -208,14 +208,14 @@ def test_unusual_files_are_left_to_pillow(decoder: Decoder, name: str) -> None:
 
 
 def test_other_formats_are_not_opened(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding.Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: pytest.fail("opened"))
     assert decoded(decoder, {0: PNG, 1: GIF, 2: b""}) == {}
 
 
 @pytest.mark.parametrize(
     "limits", [{"max_image_pixels": 119_999}, {"max_image_bytes": len(ORDINARY) - 1}], ids=["pixels", "bytes"]
 )
-def test_file_beyond_a_limit_is_left_to_pillow(decoder: Decoder, limits: dict[str, int]) -> None:
+def test_file_beyond_a_limit_is_left_to_pillow(decoder: Decoder, limits: dict[str, Any]) -> None:
     assert list(decoded(decoder, {0: ORDINARY})) == [0]
     limited = dataclasses.replace(decoder, settings=dataclasses.replace(SETTINGS, **limits))
     assert decoded(limited, {0: ORDINARY}) == {}

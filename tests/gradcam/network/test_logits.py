@@ -59,7 +59,7 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Any], str]] = {
 def test_the_named_output_is_explained(arrange: Callable[[Tensor, Tensor], Any], name: str, traceable: bool) -> None:
     original = oracles.seeded(Heads(5, arrange, traceable=traceable))
     plain = copy.deepcopy(original)
-    plain.arrange = lambda features, logits: logits
+    vars(plain)["arrange"] = lambda features, logits: logits
     names = [name for name, _ in original.named_modules()]
 
     parts = split(return_logits(copy.deepcopy(original), name, "logits"), "last", SIZE)
@@ -86,7 +86,7 @@ def test_the_named_output_is_explained(arrange: Callable[[Tensor, Tensor], Any],
 def test_one_logit_becomes_two_classes(arrange: Callable[[Tensor, Tensor], Any], name: str, traceable: bool) -> None:
     original = oracles.seeded(Heads(1, arrange, traceable=traceable))
     plain = copy.deepcopy(original)
-    plain.arrange = lambda features, logits: logits
+    vars(plain)["arrange"] = lambda features, logits: logits
     images, rows = some_images(2, SIZE), [1, 0, 1, 0]
     expected = oracles.autograd_at(plain, "last", images[rows], [0] * 4)  # gradients of z
 

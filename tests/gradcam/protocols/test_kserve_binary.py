@@ -86,7 +86,8 @@ def test_options_are_in_headers_and_in_the_tensor() -> None:
     data = bytes_tensor(IMAGES[0])
     document = described(data, [1])
     document["inputs"][0]["parameters"]["topk"] = 2
-    (request,) = parse(*message(document, data), **{"gradcam-alpha": "1"}).requests
+    headers: dict[str, Any] = {"gradcam-alpha": "1"}
+    (request,) = parse(*message(document, data), **headers).requests
     assert request == Request(IMAGES[0], Options(topk=2, alpha=1.0))
 
 

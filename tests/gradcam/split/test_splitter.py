@@ -90,6 +90,7 @@ def test_gradients_do_not_modify_features_or_network(case: SplitCase) -> None:
     assert torch.equal(first, second)
     assert all(map(torch.equal, before, (features.activations, *features.others)))
     for part in (parts.trunk, parts.head):
+        assert isinstance(part, nn.Module)
         for name, parameter in part.named_parameters():
             assert parameter.grad is None, name
             assert not parameter.requires_grad, name
@@ -137,7 +138,7 @@ def test_maps_equal_pytorch_grad_cams() -> None:
     model, images, classes = real("resnet18"), some_images(2), [4, 7]
     observed = explain(split(model, "layer4.1.conv2", SIZE), images, [0, 1], classes)
     reference_model = copy.deepcopy(model).requires_grad_(True)
-    target = reference_model.layer4[1].conv2
+    target = reference_model.get_submodule("layer4.1.conv2")
     with GradCAM(model=reference_model, target_layers=[target]) as reference:
         logits = reference.activations_and_grads(images)
         sum(logits[row, index] for row, index in enumerate(classes)).backward()
@@ -160,6 +161,7 @@ def test_no_hook_remains_and_the_network_is_unmodified() -> None:
     images, weights = some_images(2), copy.deepcopy(model.state_dict())
     expected = model(images)
     parts = split(model, "layer4.1.conv2", SIZE)
+    assert isinstance(parts.trunk, nn.Module)
     for module in (*model.modules(), *parts.trunk.modules(), *parts.head.modules()):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks

@@ -38,7 +38,9 @@ def test_layer_without_gradients_is_rejected(forward: Callable[[Toy, Tensor], Te
 MIXED: dict[str, Callable[[Toy, Tensor], Tensor]] = {
     "centered before the layer": lambda m, x: m.end(m.layer(m.first(x - x.mean(0)))),
     "divided by the brightest of all": lambda m, x: m.end(m.layer(m.first(x / x.max()))),
-    "centered after the layer": lambda m, x: m.end(m.layer(m.first(x)) - m.layer.bias.mean() - x.mean()),
+    "centered after the layer": lambda m, x: m.end(
+        m.layer(m.first(x)) - m.layer.bias.mean() - x.mean()  # type: ignore[union-attr]
+    ),
     "sorted after the layer": lambda m, x: m.end(m.layer(m.first(x)).sort(dim=0).values),
     "only the first image is changed": lambda m, x: m.end(m.layer(m.first(x + F.pad(x[1:], (0,) * 7 + (1,))))),
 }
@@ -57,7 +59,7 @@ def test_network_in_training_mode_is_rejected() -> None:
 @pytest.mark.parametrize("layer", ["first", "classes"])
 def test_network_with_nan_weights_is_rejected(layer: str) -> None:
     model = toy(lambda m, x: m.end(m.layer(m.first(x))))
-    model.get_submodule(layer).weight.view(-1)[0] = math.nan  # type: ignore[union-attr,operator]
+    model.get_parameter(f"{layer}.weight").view(-1)[0] = math.nan
     with pytest.raises(SplitError, match="'layer'"):
         split(model, "layer", TOY_SIZE)
 

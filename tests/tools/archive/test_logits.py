@@ -32,7 +32,7 @@ def zeros(*shape: int) -> Tensor:
         ({"features": zeros(1, 16), "logit": zeros(1, 1)}, None, 2, Logits("logit", "single_logit", 2)),
         (zeros(1, 1), None, 2, Logits("", "single_logit", 2)),
         (zeros(1), None, 2, Logits("", "single_logit", 2)),
-        (zeros(()), None, 2, Logits("", "single_logit", 2)),
+        (torch.tensor(0.0), None, 2, Logits("", "single_logit", 2)),
     ],
 )
 def test_logits_are_found(output: Any, requested: str | None, labels: int | None, expected: Logits) -> None:

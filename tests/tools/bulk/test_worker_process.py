@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gradcam.errors import InvalidRequest, RequestError, TooExpensive, UnknownName
+from gradcam.images.pixels import RawPixels
 from gradcam.message import Request, Result
 from gradcam.options import Options
 from gradcam.pipeline import Pipeline
@@ -180,7 +181,7 @@ def test_invalid_images_are_rows_and_the_process_continues(process: WorkerProces
 
 
 def test_image_timed_out_in_a_batch_is_explained_alone(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[list[bytes]] = []
+    batches: list[list[bytes | RawPixels]] = []
 
     def timed_out(pipeline: Pipeline, requests: list[Request | RequestError]) -> list[Result | RequestError]:
         images = [request.image for request in requests if isinstance(request, Request)]

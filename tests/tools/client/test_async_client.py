@@ -22,11 +22,12 @@ from tools.client.errors import (
     OptionRejected,
     ServerUnavailable,
 )
+from tools.sessions import BACKOFF_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_client, "BACKOFF_SECONDS", (0.0,) * len(async_client.BACKOFF_SECONDS))
+    monkeypatch.setattr(async_client, "BACKOFF_SECONDS", (0.0,) * len(BACKOFF_SECONDS))
 
 
 def explain(url: str, image: bytes = b"image", **options: OptionValue) -> Answer:

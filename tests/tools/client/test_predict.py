@@ -538,7 +538,7 @@ def test_bar_is_drawn_on_the_terminal_for_several_images(server: FakeServer, ima
     for number in range(images):
         write(f"in/{number}.jpg")
     terminal, child = os.openpty()
-    command = [sys.executable, SCRIPT, "in", "--url", server.url]
+    command: list[str | Path] = [sys.executable, SCRIPT, "in", "--url", server.url]
     with os.fdopen(terminal, "rb", buffering=0) as screen:
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=child, check=True, timeout=60)
         # Reading from a terminal fails if nothing was written to it.
@@ -560,7 +560,7 @@ def test_interrupt_does_not_wait_for_a_stuck_server(server: FakeServer) -> None:
 
     server.reply = reply
     write("cat.jpg")
-    command = [sys.executable, SCRIPT, "cat.jpg", "--url", server.url]
+    command: list[str | Path] = [sys.executable, SCRIPT, "cat.jpg", "--url", server.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as client:
         assert arrived.wait(timeout=60)
         client.send_signal(signal.SIGINT)

@@ -72,7 +72,7 @@ def test_failures(url: str) -> None:
         assert connection.post(TestRequest(b"a")).status == 200
     with Connection(f"http://127.0.0.1:{free_port()}/") as connection:
         assert connection.post(TestRequest(b"a")).failure == NOT_CONNECTED
-    assert failure(ConnectionResetError()) == failure(http.client.RemoteDisconnected()) == BROKEN
+    assert failure(ConnectionResetError()) == failure(http.client.RemoteDisconnected("")) == BROKEN
 
 
 def test_connection_that_ends_during_a_request_is_broken() -> None:

@@ -42,7 +42,7 @@ def test_plan_fits_the_machine(cores: int, memory: int, gpus: int, expected: Wor
     ],
 )
 def test_gpus(driver: str | None, returncode: int, output: str, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity.shutil, "which", lambda name: driver)
+    monkeypatch.setattr("shutil.which", lambda name: driver)
     listing = SimpleNamespace(returncode=returncode, stdout=output)
     monkeypatch.setattr(subprocess, "run", lambda command, **options: listing)
     assert capacity.count_gpus() == gpus
