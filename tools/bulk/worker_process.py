@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -125,7 +126,7 @@ class WorkerProcess:
         try:
             if images is not None:
                 self._connection.send(list(images))
-            if self._connection.poll(seconds):
+            if self._connection.poll(None if seconds == math.inf else seconds):
                 return self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise WorkerLost(f"exit status {self._process.wait()}") from error
