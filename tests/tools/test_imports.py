@@ -17,6 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "ports": set(),
     "sessions": set(),
     "environment": set(),
+    "diagram": set(),
+    "release": set(),
     "archive": set(),
     "server": set(),
     "image": set(),
