@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPResponse
 from typing import Any
@@ -38,10 +37,8 @@ def _worker_survives(squash: Model) -> Iterator[None]:
 
 
 def send_and_check(send: Callable[[], requests.Response], expected: hostile.Hostile) -> None:
-    """Send a request; check the status, format, and time of its response."""
-    start = time.monotonic()
+    """Send a request; check the status and format of its response, which the client awaits for a limited time."""
     response = send()
-    assert time.monotonic() - start < MAX_SECONDS
     assert response.status_code in expected.statuses, response.text[:500]
     if response.status_code == 200:
         assert len(parsed(response)["predictions"]) == 5
@@ -295,7 +292,8 @@ def test_hostile_header_is_rejected(name: str, squash: Model) -> None:
 
     assert 400 <= status < 500, body[:500]
     answer = json.loads(body)
-    check_message(answer["error"]["message"] if "error" in answer else answer["message"])
+    error = answer.get("error", answer)
+    check_message(error if isinstance(error, str) else error["message"])
 
 
 @pytest.mark.parametrize(

@@ -327,6 +327,10 @@ def test_model_infer_returns_tensors(squash: Model, grpc: GrpcClient) -> None:
     check_tensors(of_grpc(message), squash, PIXELS[:2])
 
 
+def test_model_infer_accepts_any_name_of_the_input(squash: Model, grpc: GrpcClient) -> None:
+    check_tensors(of_grpc(grpc.infer("squash", IMAGES[:1], tensor={"name": "pixels"})), squash, PIXELS[:1])
+
+
 def test_model_infer_bad_image_fails_alone(squash: Model, grpc: GrpcClient) -> None:
     named = of_grpc(grpc.infer("squash", [IMAGES[0], NOT_A_IMAGE]))
 
@@ -343,13 +347,12 @@ def test_model_infer_bad_image_fails_alone(squash: Model, grpc: GrpcClient) -> N
         ([], {}, "invalid_request"),
         (IMAGES[:1] * 33, {}, "too_many_instances"),
         (IMAGES[:1], {"tensor": {"shape": [7]}}, "invalid_request"),
-        (IMAGES[:1], {"tensor": {"name": "pixels"}}, "invalid_request"),
         (IMAGES[:1], {"tensor": {"datatype": "FP32"}}, "invalid_request"),
         (IMAGES[:1], {"tensor": {"datatype": "STRING"}}, "invalid_request"),
         (IMAGES[:1], {"inputs": []}, "invalid_request"),
         ([], {"tensor": {"shape": [1]}, "raw_input_contents": IMAGES[:1]}, "invalid_request"),
     ],
-    ids=["bad", "none", "many", "shape", "name", "floats", "no datatype", "no tensor", "raw contents"],
+    ids=["bad", "none", "many", "shape", "floats", "no datatype", "no tensor", "raw contents"],
 )
 def test_model_infer_returns_errors_in_a_tensor(
     images: list[bytes], changes: dict[str, Any], code: str, squash: Model, grpc: GrpcClient
