@@ -52,15 +52,12 @@ def test_clients_send_until_the_block_ends() -> None:
 
     assert len(results) > 20
     assert set(results) == {"0 a", "1 b"}
-    time.sleep(0.05)
-    assert loop.results == results
+    assert not any(client.is_alive() for client in loop._clients)
 
 
 def test_an_error_ends_all_clients_and_is_raised() -> None:
-    start = time.monotonic()
     with (
         pytest.raises(ValueError, match="bad answer"),
         Loop("http://server", [TestRequest(b"a"), TestRequest(b"bad")], clients=2) as loop,
     ):
-        loop.wait(60)
-    assert time.monotonic() - start < 30
+        loop.wait(10_000)  # far beyond the test's own time limit

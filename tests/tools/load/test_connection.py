@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -25,7 +25,7 @@ class Echo(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if body == b"hang":
-            time.sleep(1)
+            self.connection.recv(1)  # until the client closes the connection
         reply = f"{self.path} {self.headers['Gradcam-Targets']} {body.decode()} {self.client_address[1]}".encode()
         self.send_response(200 if body != b"reject" else 400)
         self.send_header("Content-Length", str(len(reply)))
@@ -38,9 +38,21 @@ class Echo(BaseHTTPRequestHandler):
         """Keep the terminal clean."""
 
 
+CLOSED = Event()
+
+
+class Server(ThreadingHTTPServer):
+    """Tells when a connection is closed."""
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        CLOSED.set()
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+    CLOSED.clear()
+    with Server(("127.0.0.1", 0), Echo) as server:
         server.daemon_threads, server.block_on_close = True, False
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/predictions/mine"
@@ -62,7 +74,7 @@ def test_requests_share_a_connection(url: str) -> None:
 def test_reconnects_where_the_server_closed_the_connection(url: str) -> None:
     with Connection(url) as connection:
         connection.post(TestRequest(b"drop"))
-        time.sleep(0.2)
+        assert CLOSED.wait(60)
         assert connection.post(TestRequest(b"a")).status == 200
 
 
