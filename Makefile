@@ -22,11 +22,14 @@ VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve lens test lens-test clients-test image-test dataset-test lint fuzz reliability benchmark load-test \
-	lens-screenshots image sbom lock clean
+.PHONY: help setup demo serve lens test test-fast test-full coverage lens-test node-test clients-test image-test \
+	dataset-test lint format fuzz reliability benchmark load-test lens-screenshots image sbom lock release clean
 
-# Groups that `make test` and `make lint` need.
+# Groups that tests and linters need; their lanes run in an environment of exactly these.
 TESTED := runtime demo timm lens gpu dev load manifests
+FULLY_TESTED := $(TESTED) ray browser fuzz
+# Two processes; a lane passes what it selects.
+PYTEST := $(VENV)/python -m pytest --numprocesses 2
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,14 +57,36 @@ lens: ## serve the page at LENS_PORT, with the TorchServe at PORT or a new one
 	@$(ENVIRONMENT) runtime demo lens
 	@$(VENV)/python scripts/open_lens.py --model $(MODEL) --weights $(WEIGHTS) --port $(PORT) --lens-port $(LENS_PORT)
 
-test: ## run all tests, including those on a real TorchServe; downloads no weights
-	@$(ENVIRONMENT) $(TESTED)
-	@$(VENV)/python -m pytest --numprocesses 2
+test: ## run the tests of every change, also on a real TorchServe; downloads no weights
+	@$(ENVIRONMENT) --exact $(TESTED)
+	@$(PYTEST)
+
+test-fast: ## run the tests that take no server and no seconds each
+	@$(ENVIRONMENT) --exact $(TESTED)
+	@$(PYTEST) -m "not slow and not full" tests/gradcam tests/tools tests/lens tests/archive tests/deploy
+
+test-full: ## run every test, with Ray, a browser, real clients, HAProxy, Node, fuzzing for FUZZ seconds, and the image
+	@$(ENVIRONMENT) --exact $(FULLY_TESTED)
+	@scripts/chromium.sh
+	@scripts/haproxy.sh
+	@$(PYTEST) -m "" --ignore tests/image --ignore tests/browser --ignore tests/clients --ignore tests/proxy
+	@$(VENV)/python -m pytest -m "" tests/browser
+	@$(VENV)/python -m pytest -m "" tests/clients tests/proxy
+	@scripts/node_tools.sh
+	@$(VENV)/python tests/fuzz/fuzz_decode.py --seconds $(FUZZ)
+	@IMAGE=gradcam-serving:cpu $(VENV)/python .ci/prepare_image.py $(VENV)/python -m pytest -m "" tests/image
+
+coverage: ## run the tests of `make test` and list the lines and branches that they do not reach
+	@$(ENVIRONMENT) --exact $(TESTED)
+	@$(PYTEST) --cov handler --cov tools --cov lens --cov-branch --cov-report term-missing:skip-covered
 
 lens-test: ## test the page in a real browser; as root, installs Debian's Chromium if missing
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
 	@scripts/chromium.sh
 	@$(VENV)/python -m pytest tests/browser
+
+node-test: ## lint the page's JavaScript and the workflows, and test the page's arithmetic; needs Node 20.19
+	@scripts/node_tools.sh
 
 clients-test: ## test real clients (needs Node 20), and the image's HAProxy (as root, installs Debian's haproxy)
 	@$(ENVIRONMENT) $(TESTED)
@@ -73,11 +98,17 @@ lens-screenshots: ## retake the screenshots of the page in docs/
 	@scripts/chromium.sh
 	@$(VENV)/python scripts/screenshots.py
 
-lint: ## run ruff and mypy
-	@$(ENVIRONMENT) $(TESTED)
+lint: ## run ruff and mypy, and compare the locks with pyproject.toml
+	@$(ENVIRONMENT) --exact $(TESTED)
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/python -m pytest -q tests/deploy/test_locks.py
+
+format: ## format the code
+	@$(ENVIRONMENT) --exact $(TESTED)
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
 
 fuzz: ## fuzz the decoder and the parser for FUZZ seconds
 	@$(ENVIRONMENT) runtime dev fuzz
@@ -116,10 +147,11 @@ sbom: ## write the CycloneDX bill of materials of the runtime packages to build/
 	@echo "build/sbom.json"
 
 # The lock files name no package index, so they work with the one that pip is configured for.
+UPGRADES := $(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
-	--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+	--generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADES)
 
-lock: ## resolve pyproject.toml into the lock files in requirements/
+lock: ## resolve pyproject.toml into the locks in requirements/; UPGRADE=PACKAGE also upgrades that package, UPGRADE=all every one
 	@$(ENVIRONMENT) dev
 	@$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
 	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
@@ -142,6 +174,11 @@ lock: ## resolve pyproject.toml into the lock files in requirements/
 	@$(COMPILE) --group clients --output-file requirements/clients.txt
 	@$(COMPILE) --group sbom --constraint requirements/runtime.txt --constraint requirements/dev.txt \
 		--output-file requirements/sbom.txt
+
+release: ## lint, test, commit and tag VERSION; write its sources, archive, SBOM and checksums to build/release
+	@$(if $(VERSION),,$(error VERSION is missing: make release VERSION=0.2.0))$(MAKE) --no-print-directory lint test
+	@$(ENVIRONMENT) runtime demo sbom
+	@$(VENV)/python scripts/release.py $(VERSION)
 
 clean: ## remove the environment, the archives, and all other generated files
 	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache

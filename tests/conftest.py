@@ -19,18 +19,38 @@ from tests.support.own_network import OwnNetwork
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 
+# Files of tests/server that start servers of their own; the others share one.
+OWN_SERVERS = ("benchmark", "cors", "docs", "faults", "load_test", "network_kinds", "operator", "rollout", "security")
+SHARED_SERVER = "the tests of the shared server"
+
+
+def scope(nodeid: str) -> str:
+    """Return what runs in one process: a file, because its tests share fixtures, or all files of the shared server."""
+    file = nodeid.partition("::")[0]
+    own = [f"tests/server/test_{name}.py" for name in OWN_SERVERS]
+    return SHARED_SERVER if file.startswith("tests/server/") and file not in own else file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that both processes end at about the same time; mark what needs an archive."""
+    for item in items:
+        if {"squash_archive", "own_archive"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: (scope(item.nodeid) != SHARED_SERVER, not item.nodeid.startswith("tests/server/")))
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file in one process, because they share fixtures, and all of tests/server in another."""
+    """Distribute scopes to processes in the order of the collection."""
     # xdist's `loadgroup` has no effect with this pytest, which ignores the node ids that xdist changes.
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file, *_ = nodeid.split("::")
-            return "server" if file.startswith("tests/server/") else file
+            return scope(nodeid)
 
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 

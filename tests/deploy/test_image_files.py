@@ -60,6 +60,7 @@ def test_the_page_starts(app: Path) -> None:
     assert run("-c", code, folder=app, path=str(PACKAGES)).strip() == str(app / "lens" / "app.py")
 
 
+@pytest.mark.slow
 def test_the_archive_can_be_built(tmp_path: Path) -> None:
     copy_files("archive", tmp_path)
     build = tmp_path / "build"

@@ -286,6 +286,7 @@ def test_a_worker_without_settings_names_the_missing_block(archive: Path) -> Non
         GradCAMHandler().initialize(context)
 
 
+@pytest.mark.slow
 def test_a_worker_is_warm_and_uses_at_most_one_thread_per_core(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answered: list[int] = []
     results = Pipeline.results

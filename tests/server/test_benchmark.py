@@ -23,6 +23,9 @@ from tools.benchmarks.systems import GRADCAM, GRADCAM_HANDLER, HOOKS_HANDLER, TW
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
+# The baselines are not served, only measured.
+pytestmark = pytest.mark.full
+
 HANDLERS = {TWO_HOOKS.name: HOOKS_HANDLER, GRADCAM.name: GRADCAM_HANDLER}
 BASELINE = System("baseline")
 

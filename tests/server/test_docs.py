@@ -402,11 +402,6 @@ def check_pytest(command: str, _: Workspace) -> None:
         assert any(re.search(rf"def test_\w*{word}", file.read_text()) for file in files), command
 
 
-def check_linter(command: str, _: Workspace) -> None:
-    """The linter is installed; `make lint` runs it."""
-    assert help_text(str(ROOT / shlex.split(command)[0]))
-
-
 # The first pattern that a command begins with decides.
 CHECKS: list[tuple[str, Callable[[str, Workspace], None]]] = [
     (r"make demo$", run_demo),
@@ -423,7 +418,6 @@ CHECKS: list[tuple[str, Callable[[str, Workspace], None]]] = [
     (r"\(cd build/rollout && \.\./\.\./\.venv/bin/torchserve ", check_torchserve),
     (r"docker (run|build) |printf .*\| docker build |kind load docker-image ", check_docker),
     (r"\.venv/bin/python -m pytest ", check_pytest),
-    (r"\.venv/bin/(ruff|mypy)\b", check_linter),
 ]
 
 
@@ -457,9 +451,30 @@ def check_of(command: str) -> Callable[[str, Workspace], None]:
     pytest.fail(f"no kind of command, see CHECKS: {command}")
 
 
-@pytest.mark.parametrize("command", [entry for entry in COMMANDS if not is_kubectl(entry)], ids=lambda entry: entry.id)
+def starts_another_server(command: Block) -> bool:
+    """Return whether a command starts a server with other options than the first one."""
+    return command.text.startswith("scripts/serve.py --")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(entry, marks=pytest.mark.full if starts_another_server(entry) else ())
+        for entry in COMMANDS
+        if not is_kubectl(entry)
+    ],
+    ids=lambda entry: entry.id,
+)
 def test_command(command: Block, workspace: Workspace) -> None:
     check_of(command.text)(command.text, workspace)
+
+
+@pytest.mark.parametrize(
+    "command", [entry for entry in COMMANDS if starts_another_server(entry)], ids=lambda entry: entry.id
+)
+def test_options_of_another_server_exist(command: Block) -> None:
+    options = [argument for argument in shlex.split(command.text) if argument.startswith("--")]
+    check_options(help_text(str(ROOT / "scripts" / "serve.py")), options)
 
 
 @pytest.mark.parametrize("command", [entry for entry in COMMANDS if is_kubectl(entry)], ids=lambda entry: entry.id)

@@ -119,7 +119,7 @@ def test_port_in_use_is_reported_and_its_owner_survives(
 # ----------------------------------------------------------------------------- archives that cannot be loaded
 
 
-@pytest.mark.parametrize("broken", ["code", "settings"])
+@pytest.mark.parametrize("broken", ["code", pytest.param("settings", marks=pytest.mark.full)])
 def test_archive_that_cannot_be_loaded_reports_why(
     broken: str, own_archive: Path, tmp_path: Path, temporary: Path, started: set[psutil.Process]
 ) -> None:
@@ -146,7 +146,7 @@ def test_archive_that_cannot_be_loaded_reports_why(
 # ----------------------------------------------------------------------------- the command
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_command_serves_until_it_is_interrupted(
     number: signal.Signals,
     own_archive: Path,

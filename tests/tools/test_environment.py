@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,18 @@ from tools.paths import HANDLER
 
 Command = list[str]
 
+FROZEN = "pip==25.0\nruntime==1\nOpen_VINO==1\n"
+
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Command]:
     """A checkout with an environment and two locks; the value is the list of commands that would have run."""
     commands: list[Command] = []
 
-    def run(command: list[Any], check: bool) -> None:
-        commands.append([str(part) for part in command])
+    def run(command: list[Any], check: bool, **_: object) -> SimpleNamespace:
+        if "list" not in command:
+            commands.append([str(part) for part in command])
+        return SimpleNamespace(stdout=FROZEN)
 
     for name, path in {
         "ROOT": "",
@@ -83,6 +88,32 @@ def test_another_lock_is_installed(commands: list[Command], tmp_path: Path) -> N
     (tmp_path / "requirements" / "runtime.txt").write_text("runtime==2\n")
     environment.main(["runtime", "dev"])
     assert installed(commands) == ["runtime", "dev", "runtime"]
+
+
+def test_exact_uninstalls_the_packages_of_other_groups(commands: list[Command], tmp_path: Path) -> None:
+    (tmp_path / "requirements" / "openvino.txt").write_text("open-vino==1\n")
+    environment.main(["runtime", "openvino"])
+    commands.clear()
+    environment.main(["runtime"])
+    assert commands == []
+    environment.main(["--exact", "runtime"])
+    uninstall, install = commands
+    assert uninstall[2:] == ["pip", "uninstall", "--quiet", "--yes", "Open_VINO"]
+    assert installed([install]) == ["runtime"], "its versions may have been replaced"
+    commands.clear()
+    environment.main(["--exact", "runtime"])
+    assert commands == []
+
+
+def test_exact_uninstalls_what_a_lock_no_longer_has(commands: list[Command], tmp_path: Path) -> None:
+    lock = tmp_path / "requirements" / "runtime.txt"
+    lock.write_text("runtime==1\nopen.vino==1\n")
+    environment.main(["--exact", "runtime"])
+    lock.write_text("runtime==1\n")
+    commands.clear()
+    environment.main(["--exact", "runtime"])
+    assert [command[3] for command in commands] == ["uninstall", "install"]
+    assert commands[0][-1] == "Open_VINO"
 
 
 def test_a_failed_installation_is_retried(commands: list[Command], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,9 @@ def min_cosine(ours: Tensor, theirs: Tensor) -> float:
     return float(functional.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min())
 
 
-@pytest.mark.parametrize("engine", ["eager", pytest.param("openvino", marks=OPENVINO), "compile"])
+@pytest.mark.parametrize(
+    "engine", ["eager", pytest.param("openvino", marks=OPENVINO), pytest.param("compile", marks=pytest.mark.slow)]
+)
 def test_engine_reproduces_the_networks_maps(engine: Engine, parts: Split, images: Tensor) -> None:
     if engine == "compile":  # takes minutes for a ResNet-18
         parts = split(oracles.seeded(Small(), seed=5), "layer", SIZE)

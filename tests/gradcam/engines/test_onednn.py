@@ -336,6 +336,7 @@ def test_a_mobile_network_is_convolutions_and_little_else(architecture: str, res
     assert not any(node.op == "get_attr" for node in model.graph.nodes)
 
 
+@pytest.mark.slow
 def test_maps_are_as_near_to_exact_arithmetic_as_the_networks_own() -> None:
     layer, classes = "layer4.1.conv2", [0, 4, 5, 66, 566, 999]
     resnet = oracles.seeded(network.build("resnet18", 1000))

@@ -1,7 +1,7 @@
 """Every architecture: built by name with seeded weights, split at its default layer, and explained.
 
-The oracle is autograd through the whole network. Inputs are as small as the architecture allows; all of them together
-take about four minutes on two cores.
+The oracle is autograd through the whole network. Inputs are as small as the architecture allows. `make test` runs the
+smallest network of each family, `make test-full` all 80 in about six minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,6 +35,29 @@ OTHER_THAN_LAST_CONVOLUTION = {
     **dict.fromkeys(("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"), "norm"),
     **{name: f"encoder.layers.encoder_layer_{n}.ln_1" for name, n in zip(PATCH, (11, 11, 23, 23, 31), strict=True)},
 }
+
+SMALLEST = (
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "resnet18",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vit_b_32",
+)
 
 
 def smallest_side(architecture: str) -> int:
@@ -93,7 +116,10 @@ def as_grid(values: Tensor) -> Tensor:
     return values if values.shape[2] == values.shape[3] else values.permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(name, marks=pytest.mark.slow if name in SMALLEST else pytest.mark.full) for name in architectures()],
+)
 def test_map_of_the_default_layer_equals_autograd(
     architecture: str, quick_weights: None, caplog: pytest.LogCaptureFixture
 ) -> None:

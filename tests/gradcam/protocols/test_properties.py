@@ -26,6 +26,8 @@ from gradcam.protocols import dispatch
 from tests.support import hostile
 from tests.support.settings import settings as model_settings
 
+pytestmark = pytest.mark.slow
+
 MODEL = ServedModel("hats", "2.0", "0123456789ab")
 IMAGE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 BASE64 = base64.b64encode(IMAGE).decode()

@@ -80,6 +80,7 @@ def test_the_page_exists_inside_the_block_only(running: int) -> None:
     assert not runner.answers(f"http://127.0.0.1:{port}/health")
 
 
+@pytest.mark.slow
 def test_the_page_ends_with_the_program_that_opened_it(running: int) -> None:
     port = free_port()
     code = f"import os\nfrom tools.lens import runner\nwith runner.page({port}, {running}): os._exit(9)"
