@@ -26,7 +26,7 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 	dataset-test lint format fuzz reliability benchmark load-test lens-screenshots image sbom lock release clean
 
 # Groups that tests and linters need; their lanes run in an environment of exactly these.
-TESTED := runtime demo timm lens gpu dev load manifests
+TESTED := runtime demo build timm lens gpu dev load manifests
 FULLY_TESTED := $(TESTED) ray browser fuzz
 # Two processes; a lane passes what it selects.
 PYTEST := $(VENV)/python -m pytest --numprocesses 2
@@ -47,7 +47,7 @@ demo: ## build an archive, start a server, and explain one photograph
 ARCHIVE := $(if $(filter %.mar,$(MODEL)),$(MODEL),model_store/$(MODEL).mar)
 
 serve: ## build the archive if needed and serve it in the foreground; MODEL=path/to/archive.mar serves that; stop with Ctrl-C
-	@$(ENVIRONMENT) runtime demo $(filter openvino,$(ENGINE))
+	@$(ENVIRONMENT) runtime demo
 ifeq ($(filter %.mar,$(MODEL)),)
 	@$(VENV)/python scripts/build_mar.py --arch $(MODEL) --weights $(WEIGHTS) --engine $(ENGINE) --if-needed
 endif
@@ -118,8 +118,8 @@ reliability: ## cause eight kinds of failure on a server under load, then soak i
 	@$(ENVIRONMENT) runtime demo
 	@$(VENV)/python scripts/reliability.py --soak $(SOAK)
 
-benchmark: ## compare this server with stock TorchServe and other Grad-CAM implementations; ENGINE=openvino adds OpenVINO
-	@$(ENVIRONMENT) runtime demo dev $(filter openvino,$(ENGINE))
+benchmark: ## compare this server with stock TorchServe and other Grad-CAM implementations
+	@$(ENVIRONMENT) runtime demo dev
 	@$(VENV)/python scripts/benchmark.py --rounds $(ROUNDS)
 
 load-test: ## load a server through all protocols and check every response; URL=http://HOST:PORT for yours
@@ -146,10 +146,11 @@ sbom: ## write the CycloneDX bill of materials of the runtime packages to build/
 		--output-file build/sbom.json requirements/runtime.txt
 	@echo "build/sbom.json"
 
-# The lock files name no package index, so they work with the one that pip is configured for.
+# The lock files name no package index, so they work with the one that pip is configured for. With openvino-telemetry,
+# OpenVINO and NNCF would report their use to Google Analytics; both work without it.
 UPGRADES := $(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
 COMPILE := $(VENV)/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 \
-	--generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADES)
+	--generate-hashes --no-emit-index-url --no-emit-package openvino-telemetry --no-annotate --no-header $(UPGRADES)
 
 lock: ## resolve pyproject.toml into the locks in requirements/; UPGRADE=PACKAGE also upgrades that package, UPGRADE=all every one
 	@$(ENVIRONMENT) dev
@@ -157,7 +158,8 @@ lock: ## resolve pyproject.toml into the locks in requirements/; UPGRADE=PACKAGE
 	@$(COMPILE) --group demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
 	@$(COMPILE) --group timm --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/timm.txt
-	@$(COMPILE) --group openvino --constraint requirements/runtime.txt --output-file requirements/openvino.txt
+	@$(COMPILE) --group build --constraint requirements/runtime.txt --constraint requirements/demo.txt \
+		--output-file requirements/build.txt
 	@$(COMPILE) --group gpu --constraint requirements/runtime.txt --output-file requirements/gpu.txt
 	@$(COMPILE) --group lens --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/lens.txt

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ import torch
 from ts.context import Context
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
-from ts.torch_handler.image_classifier import ImageClassifier
 
 import gradcam
 import torchserve_rows
@@ -29,6 +29,11 @@ from gradcam.pipeline import MAX_FORWARD, Pipeline
 from gradcam.protocols import dispatch
 from gradcam.settings import Settings
 from gradcam.turn import Turn
+
+# TorchServe's handlers import OpenVINO's backend for torch.compile, which takes seconds to load and is not used here.
+# They work without it. Python raises ImportError for a module that `sys.modules` maps to None.
+sys.modules.setdefault("openvino.torch", None)  # type: ignore[arg-type]
+from ts.torch_handler.image_classifier import ImageClassifier  # noqa: E402  after the line above
 
 # Packages that a map or an overlay depends on.
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "torchcodec", "opencv-python-headless", "openvino", "torchserve")

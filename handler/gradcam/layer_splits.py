@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -22,21 +22,27 @@ VERIFICATION_BATCH = 2
 class LayerSplits:
     """Splits of one network by layer; a layer that requests name is split once."""
 
-    def __init__(self, network: nn.Module, settings: Settings) -> None:
+    def __init__(self, network: nn.Module, settings: Settings, graph: Path | None = None) -> None:
         """Split the network at the model's layer, and run that trunk on the model's engine.
+
+        Args:
+            network: in eval mode.
+            settings: of the model.
+            graph: the quantized graph of the trunk, if the precision is int8.
 
         Raises:
             UnknownName: the network has no such layer.
             SplitError: the network cannot be split there.
+            EngineError: the engine cannot run it, or the graph is damaged.
         """
         self.network = network
         self.settings = settings
-        default = engines.accelerate(
-            split(network, settings.layer, settings.input_size),
-            settings.engine,
-            settings.precision,
-            random_images(network, settings.input_size, VERIFICATION_BATCH),
-        )
+        parts = split(network, settings.layer, settings.input_size)
+        images = random_images(network, settings.input_size, VERIFICATION_BATCH)
+        if graph is None:
+            default = engines.accelerate(parts, settings.engine, settings.precision, images)
+        else:
+            default = engines.load_quantized(parts, graph, settings.graph_sha256, images)
         self.by_layer = {settings.layer: default}
         self.unsplittable_layers: dict[str, str] = {}
 
@@ -69,6 +75,4 @@ class LayerSplits:
         except SplitError as error:
             self.unsplittable_layers[layer] = str(error)
             raise UnknownName(str(error), code="unknown_layer") from error
-        precision = self.settings.precision
-        trunk = engines.in_precision(parts.trunk, precision)
-        self.by_layer[layer] = replace(parts, trunk=trunk, precision=precision)
+        self.by_layer[layer] = engines.in_torch(parts, self.settings.precision)

@@ -43,6 +43,8 @@ from gradcam.settings import Settings, SettingsError
 
 MAX_FORWARD = 32
 LABELS_FILE = "index_to_name.json"
+# The quantized graph, if the precision is int8.
+GRAPH_FILE = "trunk.xml"
 # TorchServe reads it too, and extracts it with the archive.
 MANIFEST_FILE = Path("MAR-INF", "MANIFEST.json")
 
@@ -53,13 +55,14 @@ class Pipeline:
     served: ServedModel
     """What answers call the model: names of its archive, or the architecture without one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  each is independent of the others
         self,
         model: nn.Module,
         labels: Labels,
         settings: Settings,
         device: torch.device,
         max_forward: int = MAX_FORWARD,
+        graph: Path | None = None,
     ) -> None:
         """Split a network at the model's layer.
 
@@ -69,10 +72,12 @@ class Pipeline:
             settings: of the model.
             device: of the network.
             max_forward: maximum images of one forward pass; more images take several passes.
+            graph: the quantized graph of the network up to the layer, if the precision is int8.
 
         Raises:
             UnknownName: the network has no such layer.
             SplitError: the network cannot be split there.
+            EngineError: the engine cannot run it, or the graph is damaged.
             SettingsError: the number of labels is wrong.
         """
         if len(labels.names) != settings.num_classes:
@@ -83,7 +88,7 @@ class Pipeline:
         self.settings = settings
         self.device = device
         self.max_forward = max_forward
-        self.splits = LayerSplits(self.network, settings)
+        self.splits = LayerSplits(self.network, settings, graph)
         self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
         self.explainer = Explainer(settings.max_replay_bytes, max_forward)
         self.admission = Admission(settings, labels)
@@ -106,7 +111,8 @@ class Pipeline:
         load_weights(network, folder / weights_file, settings.weights_sha256)
         network = return_logits(network, settings.logits, settings.class_scores)
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["model"]
-        pipeline = cls(network.to(device), labels, settings, device, max_forward)
+        graph = folder / GRAPH_FILE if settings.graph_sha256 else None
+        pipeline = cls(network.to(device), labels, settings, device, max_forward, graph)
         pipeline.served = ServedModel.of(settings.weights_sha256, manifest["modelName"], manifest["modelVersion"])
         return pipeline
 

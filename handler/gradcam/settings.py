@@ -17,9 +17,13 @@ Transform = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 Decoding = Literal["exact", "fast"]
 Engine = Literal["auto", "eager", "compile", "openvino"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Activation = Literal["softmax", "sigmoid"]
 ClassScores = Literal["logits", "single_logit"]
+
+
+MEASURED = ("agreement", "cosine_median", "cosine_5_percent", "cosine_worst")
+MAY_BE_ZERO = ("mean", "explain", "calibration_images", "held_back_images", *MEASURED)
 
 
 class SettingsError(ValueError):
@@ -72,9 +76,27 @@ class Settings:
     explain: int = 1
     """Number of classes explained for requests that name neither classes nor a number; 0: none."""
     engine: Engine = "auto"
-    """Engine of the network up to the target layer; `auto` prefers OpenVINO if it is installed."""
+    """Engine of the network up to the target layer; `auto`: OpenVINO on CPUs if it runs the network, else `eager`."""
     precision: Precision = "float32"
-    """Precision of the network up to the target layer; the rest and the maps are float32."""
+    """Precision of the network up to the target layer; the rest and the maps are float32. `int8` needs calibration."""
+    graph_sha256: str = ""
+    """SHA-256 of the archive's quantized graph; empty unless `precision` is int8."""
+    nncf: str = ""
+    """Version of NNCF, which quantized the graph; empty unless `precision` is int8."""
+    calibration_images: int = 0
+    """Number of images that the graph was calibrated on; 0 unless `precision` is int8."""
+    held_back_images: int = 0
+    """Number of other images that the precision was compared with float32 on; 0: not compared."""
+    images_sha256: str = ""
+    """SHA-256 of the digests of all these images; empty if there are none."""
+    agreement: float = 0.0
+    """Share of the held-back images with the top class of float32."""
+    cosine_median: float = 0.0
+    """Median cosine of the held-back images' maps with those of float32."""
+    cosine_5_percent: float = 0.0
+    """5th percentile of these cosines."""
+    cosine_worst: float = 0.0
+    """Minimum of these cosines."""
     max_image_bytes: int = 32 * 2**20
     """Maximum size of an image file, in bytes."""
     max_image_pixels: int = 64_000_000
@@ -140,7 +162,7 @@ class Settings:
                 raise SettingsError(f"gradcam: {field.name!r} must be finite, got {value!r}")
             if field.name == "explain" and not 0 <= value <= self.num_classes:
                 raise SettingsError(f"gradcam: 'explain' must be between 0 and {self.num_classes}, got {value!r}")
-            may_be_zero = field.name in ("mean", "explain")
+            may_be_zero = field.name in MAY_BE_ZERO
             if not may_be_zero and any(isinstance(number, int | float) and number <= 0 for number in numbers):
                 raise SettingsError(f"gradcam: {field.name!r} must be greater than 0, got {value!r}")
         if self.class_scores == "single_logit" and (self.num_classes, self.activation) != (2, "softmax"):
@@ -152,6 +174,12 @@ class Settings:
             raise SettingsError(
                 f"gradcam: 'resize_size' must be at least the larger side of 'input_size' "
                 f"{self.input_size}, got {self.resize_size}"
+            )
+
+        if (self.precision == "int8") != bool(self.graph_sha256):
+            raise SettingsError(
+                "gradcam: 'precision' must be int8 if, and only if, the archive has a quantized graph, which "
+                f"build_mar.py --precision int8 makes; got {self.precision!r}"
             )
 
     def _check_methods(self) -> None:

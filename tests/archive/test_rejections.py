@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import shutil
@@ -16,7 +15,10 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import Tensor
 
+from gradcam.engines import graph
+from gradcam.split.parts import Trunk
 from tests.support.own_network import OwnNetwork
 from tools.archive import command, download
 from tools.archive.build import Build, build
@@ -307,15 +309,17 @@ def test_missing_labels_file(rejected: Rejection, own_network: OwnNetwork, tmp_p
 # ----------------------------------------------------------------------------- engine
 
 
-def test_engine_that_is_not_installed(
+def test_engine_that_cannot_run_the_network(
     rejected: Rejection, own_network: OwnNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+    def convert(trunk: Trunk, images: Tensor) -> Any:
+        raise RuntimeError("no conversion for aten::frobnicate")
+
+    monkeypatch.setattr(graph, "convert", convert)
 
     message = rejected("--arch", own_network.architecture, "--weights", own_network.weights, "--engine", "openvino")
 
-    assert message == "build_mar: Engine 'openvino' needs the package openvino: pip install openvino"
+    assert message == "build_mar: Engine 'openvino' cannot run this network: no conversion for aten::frobnicate"
 
 
 # ----------------------------------------------------------------------------- places

@@ -67,8 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     "explain.provenance": {"options"},
     "explain.overlay": {"errors", "explain.boxes", "images.geometry", "options"},
     "explain.caption": {"explain.overlay", "explain.provenance", "options"},
-    "engines.onednn": set(),
-    "engines.engine": {"engines.onednn", "explain.cam", "settings", "split.parts"},
+    "engines.graph": {"settings", "split.parts"},
+    "engines.engine": {"engines.graph", "explain.cam", "settings", "split.parts"},
     "message": {"errors", "explain.boxes", "images.geometry", "images.pixels", "options"},
     "protocols.content_encoding": {"errors"},
     "protocols.single_image": {"errors", "explain.boxes", "images.pixels", "message", "options"},
@@ -197,7 +197,7 @@ ONLY_IN = {
         "images.orientation",
     },
     "torchcodec": {"images.nvjpeg"},
-    "openvino": {"engines.engine"},
+    "openvino": {"engines.graph"},
 }
 
 

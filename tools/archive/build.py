@@ -28,15 +28,16 @@ from gradcam.network.labels import Labels
 from gradcam.network.logits import return_logits
 from gradcam.network.target_layer import default_layer
 from gradcam.network.weights import load_state_dict
-from gradcam.pipeline import LABELS_FILE
-from gradcam.settings import Activation, Decoding, Engine, Precision, Settings, Transform
+from gradcam.pipeline import GRAPH_FILE, LABELS_FILE
+from gradcam.settings import Activation, Decoding, Engine, Settings, Transform
 from gradcam.split.parts import Split
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
-from tools.archive import configuration, logits, packaging, preprocessing
+from tools.archive import configuration, logits, packaging, precision, preprocessing
 from tools.archive import weights as weight_sources
 from tools.archive.download import WeightsUnavailable
 from tools.archive.packaging import CONFIG_FILE, FRONTEND, HANDLER_FILE, MODEL_FILE, WEIGHTS_FILE, Parts
+from tools.archive.precision import PrecisionChoice, PrecisionOptions
 from tools.archive.published import Preprocessing, published
 from tools.archive.summary import Built, layer_reason
 from tools.archive.weights import Weights
@@ -68,7 +69,10 @@ class Build:
     transform: Transform = "squash"
     decoding: Decoding = "exact"
     engine: Engine = "auto"
-    precision: Precision = "float32"
+    precision: PrecisionChoice = "float32"
+    calibration: Path | None = None
+    min_agreement: float = 0.95
+    min_cosine: float = 0.95
     input_size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -113,12 +117,17 @@ def build_and_describe(options: Build) -> Built:
         UnknownName: there is no such layer or method.
         SplitError: the network cannot be explained at the layer.
         EngineError: the engine cannot run it.
+        CalibrationError: the precision needs other images or options, or deviates too much from float32.
         ArchiverError: torch-model-archiver failed.
         SettingsError: an assignment is unknown or invalid.
     """
     fingerprint = _fingerprint(options)
     changes = configuration.parse(options.assignments)
     options = replace(options, **{key: value for key, value in changes.items() if key in vars(options)})
+    precision_options = PrecisionOptions(
+        options.precision, options.engine, options.calibration, options.min_agreement, options.min_cosine
+    )
+    precision.check(precision_options)
     if options.method not in cam.METHODS:
         raise UnknownName(unknown_message("method", options.method, cam.METHODS))
     if options.model_file is None:
@@ -134,10 +143,10 @@ def build_and_describe(options: Build) -> Built:
     labels, labels_source = _labels(own_labels, options, weights, found.num_classes)
     layer = options.layer or default_layer(model, prepared.input_size)
     parts = split(model, layer, prepared.input_size)
-    if options.engine != "auto":  # `auto` falls back to eager where it is served; others have to work here
-        parts = engines.accelerate(
-            parts, options.engine, options.precision, random_images(model, prepared.input_size, 2)
-        )
+    # `auto` falls back to eager where it is served, and `compile` needs a GPU; others have to work here.
+    if options.engine not in ("auto", "compile"):
+        verified = options.precision if options.precision in ("bfloat16", "float16") else "float32"
+        engines.accelerate(parts, options.engine, verified, random_images(model, prepared.input_size, 2))
     assumed = _assumed(options)
     if options.model_file is not None and assumed:
         print(preprocessing.warning(options.model_file, assumed, prepared), file=sys.stderr)
@@ -161,11 +170,15 @@ def build_and_describe(options: Build) -> Built:
             method=options.method,
             decoding=options.decoding,
             engine=options.engine,
-            precision=options.precision,
             **vars(prepared),
             **_method_limits(options.method, parts),
         )
+        changes.pop("precision", None)
         config = configuration.configured({**FRONTEND, "gradcam": settings.to_mapping()}, changes)
+        settings = precision.decide(
+            precision_options, parts, Settings.from_mapping(config["gradcam"]), contents / GRAPH_FILE
+        )
+        config["gradcam"] = settings.to_mapping()
         packaging.write_config(contents / CONFIG_FILE, config)
         packed = packaging.run_archiver(
             Path(folder),
@@ -178,7 +191,7 @@ def build_and_describe(options: Build) -> Built:
         return Built(
             archive=packaging.deliver(packed, options.archive),
             model=options.model,
-            settings=Settings.from_mapping(config["gradcam"]),
+            settings=settings,
             layer_reason=layer_reason(model.get_submodule(layer), options.layer),
             labels_source=labels_source,
             split=parts,
@@ -266,6 +279,8 @@ def _fingerprint(options: Build) -> bytes:
     files = sorted([*HANDLER.rglob("*.py"), *BUILD_CODE.glob("*.py")])
     inputs = (options.labels, options.model_file, Path(options.weights))
     files += [path for path in inputs if path is not None and path.is_file()]
+    if options.calibration is not None:
+        files += sorted(path for path in options.calibration.rglob("*") if path.is_file())
     digest = hashlib.sha256(repr(options).encode())
     for path in files:
         digest.update(path.read_bytes())

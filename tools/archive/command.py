@@ -13,12 +13,19 @@ from gradcam.engines.engine import EngineError
 from gradcam.errors import UnknownName
 from gradcam.explain import cam
 from gradcam.network.architecture import NetworkError
-from gradcam.settings import Activation, Decoding, Engine, Precision, SettingsError, Transform
+from gradcam.settings import Activation, Decoding, Engine, SettingsError, Transform
 from gradcam.split.parts import SplitError
 from tools.archive import summary
 from tools.archive.build import Build, build_and_describe, is_current
+from tools.archive.calibration import CalibrationError
 from tools.archive.packaging import ArchiverError
+from tools.archive.precision import PrecisionChoice
 from tools.paths import MODEL_STORE
+
+REJECTIONS = (
+    *(ArchiverError, CalibrationError, EngineError, NetworkError),
+    *(SettingsError, SplitError, UnknownName),
+)
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -72,11 +79,35 @@ def argument_parser() -> argparse.ArgumentParser:
         "--engine",
         default="auto",
         choices=typing.get_args(Engine),
-        help="runs the network up to the layer; auto: OpenVINO if the worker has it, else eager PyTorch "
+        help="runs the network up to the layer; auto: OpenVINO on CPUs if it can convert the network, else eager "
+        "PyTorch; compile is for GPUs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=typing.get_args(PrecisionChoice),
+        help="of the network up to the layer; int8 and auto, the fastest that meets the thresholds, need --calibration "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--precision", default="float32", choices=typing.get_args(Precision), help="default: %(default)s"
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="at least 100 images like those to be served, to calibrate int8 and to compare with float32",
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="share of held-back images that must have the top class of float32 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-cosine",
+        type=float,
+        default=0.95,
+        metavar="COSINE",
+        help="what the cosine of 95 %% of the maps with those of float32 must reach (default: %(default)s)",
     )
     parser.add_argument(
         "--input-size",
@@ -147,7 +178,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(summary.next_commands(options.archive, options.model))
         else:
             print(summary.text(build_and_describe(options)))
-    except (ArchiverError, EngineError, NetworkError, SettingsError, SplitError, UnknownName) as error:
+    except (
+        ArchiverError,
+        CalibrationError,
+        EngineError,
+        NetworkError,
+        SettingsError,
+        SplitError,
+        UnknownName,
+    ) as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
     except OSError as error:

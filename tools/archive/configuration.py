@@ -13,12 +13,18 @@ from typing import Any
 import yaml
 
 from gradcam.errors import suggestions
-from gradcam.settings import Settings, SettingsError, convert
+from gradcam.settings import MEASURED, Settings, SettingsError, convert
 from tools.archive.packaging import FRONTEND
 
 BLOCK = "gradcam"
 # Settings that describe the network in the archive, which its files decide.
-FIXED = ("architecture", "num_classes", "weights", "weights_sha256", "model_file", "class_scores")
+FIXED = (
+    *("architecture", "num_classes", "weights", "weights_sha256", "model_file", "class_scores"),
+    *("graph_sha256", "nncf", "calibration_images", "held_back_images", "images_sha256"),
+    *MEASURED,
+)
+# Settings on which the figures of a calibrated precision depend.
+MEASURED_WITH = ("layer", "precision", "input_size", "mean", "std", "transform", "resize_size", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,10 @@ def configured(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
         _check(known[name], value)
     result: dict[str, Any] = {**{key: value for key, value in config.items() if key != BLOCK}, **frontend}
     settings = Settings.from_mapping({**config[BLOCK], **own})
+    if settings.held_back_images and (changed := [name for name in MEASURED_WITH if name in own]):
+        raise SettingsError(
+            f"{changed[0]!r} cannot be changed: the figures of {settings.precision} were measured with it; build again"
+        )
     if ("minWorkers" in result) != ("maxWorkers" in result):
         raise SettingsError("'minWorkers' and 'maxWorkers' must both be set, or neither")
     if result.get("minWorkers", 0) > result.get("maxWorkers", 0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +86,5 @@ def _marked(built: Built, option: str) -> str:
 
 def _engine(built: Built) -> str:
     if built.settings.engine != "auto":
-        return f"{built.split.engine}, {built.settings.precision}"
-    here = "openvino" if importlib.util.find_spec("openvino") else "eager"
-    return f"auto ({here} on this machine's CPU), {built.settings.precision}"
+        return f"{built.settings.engine}, {built.settings.precision}"
+    return f"auto (OpenVINO on CPUs if it can convert the network), {built.settings.precision}"

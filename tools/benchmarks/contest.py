@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from tools.benchmarks.implementations import (
     MANY,
     OURS,
     OURS_MANY,
-    OURS_OPENVINO,
     PLAIN,
     PLAIN_LAYOUT,
     Explain,
@@ -70,7 +68,6 @@ def comparisons(method: str, batch: int, seconds: Mapping[str, Sequence[float]])
     """Return the comparisons of one contest, from the seconds of each participant."""
     pairs: list[tuple[str, str]] = []
     if PLAIN in seconds:
-        pairs += [(OURS_OPENVINO, OURS)] if OURS_OPENVINO in seconds else []
         pairs += [(OURS, PLAIN), (OURS, PLAIN_LAYOUT), (OURS_MANY, OURS)]
     pairs += [(name, OURS) for name in baselines(method) if name in seconds]
     return [
@@ -115,10 +112,7 @@ class Benchmark:
             explain = build()
             explain(images)
             yield name, explain
-        optional = baselines(contest.method)
-        if contest.method == "gradcam":
-            optional[OURS_OPENVINO] = partial(ours, engine="openvino")
-        for name, make in optional.items():
+        for name, make in baselines(contest.method).items():
             try:
                 explain = make(self.copied(), self.layer, contest.method)
                 explain(images)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradcam.engines import engine as engines
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
-from gradcam.settings import Engine, Settings
+from gradcam.settings import Settings
 from gradcam.split.splitter import split
 from gradcam.split.verification import random_images
 
@@ -28,7 +28,6 @@ MANY = 10
 PLAIN = "plain forward"
 PLAIN_LAYOUT = "plain forward in our layout"
 OURS = "ours"
-OURS_OPENVINO = "ours, openvino"
 OURS_MANY = f"ours, {MANY} classes"
 TORCHCAM = "torch-cam"
 TORCHCAM_FROZEN = "torch-cam, frozen before the layer"
@@ -80,10 +79,10 @@ def plain_forward_in_our_layout(model: nn.Module) -> Explain:
     return lambda images: run(images.to(memory_format=torch.channels_last))
 
 
-def ours(model: nn.Module, layer: str, method: str, classes: int = 1, engine: Engine = "eager") -> Explain:
+def ours(model: nn.Module, layer: str, method: str, classes: int = 1) -> Explain:
     """Return what the handler does between decoding and rendering, for the most probable classes."""
     parts = split(model.to(memory_format=torch.channels_last), layer, INPUT_SIZE)
-    parts = engines.accelerate(parts, engine, "float32", random_images(model, INPUT_SIZE, 2))
+    parts = engines.accelerate(parts, "auto", "float32", random_images(model, INPUT_SIZE, 2))
     explainer = Explainer(Settings.max_replay_bytes)
 
     def run(images: Tensor) -> Tensor:

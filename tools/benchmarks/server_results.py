@@ -23,8 +23,6 @@ RATIOS: tuple[tuple[str, System, System], ...] = (
     ("maps ÷ labels only", systems.OURS, systems.OURS_LABELS),
     ("maps ÷ stock batch 8", systems.OURS, systems.STOCK_8),
     ("maps, decoding: fast ÷ stock batch 8", systems.OURS_FAST, systems.STOCK_8),
-    ("maps, openvino ÷ stock batch 8", systems.OURS_OPENVINO, systems.STOCK_8),
-    ("maps, openvino, decoding: fast ÷ stock batch 8", systems.OURS_OPENVINO_FAST, systems.STOCK_8),
     ("maps ÷ stock with TorchServe's default workers", systems.OURS, systems.STOCK_DEFAULTS),
     ("maps ÷ pytorch-grad-cam", systems.OURS, systems.GRADCAM),
     ("maps ÷ two hooks, full backward", systems.OURS, systems.TWO_HOOKS),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import torchvision
 import yaml
 
 from gradcam import machine
-from gradcam.settings import Decoding, Engine
+from gradcam.settings import Decoding
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.archive.packaging import Parts, run_archiver
@@ -68,10 +66,6 @@ OURS = System("ours, with maps")
 OURS_10 = System("ours, 10 classes", {"Gradcam-Explain": "10"}, all_cases=False)
 OURS_OVERLAY = System("ours, with overlay (jpeg)", {"Gradcam-Overlay": "jpeg"}, all_cases=False)
 OURS_FAST = System("ours, with maps, decoding: fast")
-OURS_COMPILED = System("ours, with maps, compile", all_cases=False)
-OURS_OPENVINO = System("ours, with maps, openvino")
-OURS_OPENVINO_FAST = System("ours, with maps, openvino, decoding: fast", all_cases=False)
-OURS_OPENVINO_LABELS = System("ours, labels only, openvino", NO_MAPS, all_cases=False)
 
 
 def deployments(folder: Path) -> list[Deployment]:
@@ -80,7 +74,7 @@ def deployments(folder: Path) -> list[Deployment]:
     weights = save_weights(folder)
     stock_1, stock_8 = (third_party(folder, f"stock{batch}", STOCK, weights, batch) for batch in (1, BATCH))
     ours = _ours(folder, "ours", weights)
-    servers = [
+    return [
         Deployment(stock_1, here, (STOCK_1,)),
         Deployment(stock_8, here, (STOCK_8,)),
         # TorchServe's default: one worker per core, each with one thread per core.
@@ -92,14 +86,6 @@ def deployments(folder: Path) -> list[Deployment]:
         Deployment(ours, here, (OURS_LABELS, OURS, OURS_10, OURS_OVERLAY)),
         Deployment(_ours(folder, "fast", weights, decoding="fast"), here, (OURS_FAST,)),
     ]
-    if shutil.which("c++"):
-        servers.append(Deployment(_ours(folder, "compile", weights, engine="compile"), here, (OURS_COMPILED,)))
-    if importlib.util.find_spec("openvino"):
-        openvino = _ours(folder, "openvino", weights, engine="openvino")
-        both = _ours(folder, "both", weights, engine="openvino", decoding="fast")
-        servers.append(Deployment(openvino, here, (OURS_OPENVINO_LABELS, OURS_OPENVINO)))
-        servers.append(Deployment(both, here, (OURS_OPENVINO_FAST,)))
-    return servers
 
 
 def variants(folder: Path) -> list[Deployment]:
@@ -143,14 +129,12 @@ def third_party(folder: Path, name: str, handler: str, weights: Path, batch: int
     return run_archiver(target, MODEL, parts)
 
 
-def _ours(folder: Path, name: str, weights: Path, engine: Engine = "eager", decoding: Decoding = "exact") -> Path:
+def _ours(folder: Path, name: str, weights: Path, decoding: Decoding = "exact") -> Path:
     """Build an archive of this project, with the stock handler's preprocessing."""
     labels = folder / "labels.json"
     labels.write_text(json.dumps(LABELS))
     return build_mar.build(
-        Build(
-            MODEL, str(weights), labels=labels, transform="crop", decoding=decoding, engine=engine, output=folder / name
-        )
+        Build(MODEL, str(weights), labels=labels, transform="crop", decoding=decoding, output=folder / name)
     )
 
 

@@ -6,17 +6,16 @@ Before an engine serves, its results are verified against the trunk as it was sp
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn import functional
 
-from gradcam.engines import onednn
+from gradcam.engines import graph
 from gradcam.explain import cam
 from gradcam.settings import Engine, Precision
 from gradcam.split.parts import CutActivations, Split, Trunk
@@ -24,7 +23,7 @@ from gradcam.split.parts import CutActivations, Split, Trunk
 logger = logging.getLogger(__name__)
 
 # Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk.
-MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98}
+MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98, "int8": 0.9}
 
 
 @dataclass(frozen=True)
@@ -53,25 +52,53 @@ def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tenso
         EngineError: the engine is named explicitly and cannot run the trunk.
     """
     if engine not in ("auto", "eager"):
-        return _accelerate_and_verify(parts, engine, precision, images)
-    candidates: tuple[Engine, ...] = ("openvino", "eager") if engine == "auto" else ("eager",)
-    for candidate in candidates:
+        return _on_engine(parts, engine, precision, images)
+    if engine == "auto":
         try:
-            return _accelerate_and_verify(parts, candidate, precision, images)
+            return _on_engine(parts, "openvino", precision, images)
         except EngineError as error:
-            logger.info("engine %r is not used: %s", candidate, error)
-    # The trunk as it was split always works.
-    return replace(parts, trunk=in_precision(parts.trunk, precision), precision=precision)
+            logger.info("OpenVINO is not used: %s", error)
+    return in_torch(parts, precision)
 
 
-def _accelerate_and_verify(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+def in_torch(parts: Split, precision: Precision) -> Split:
+    """Return the split with its trunk in a precision that torch runs: float32 if the precision is int8."""
+    precision = "float32" if precision == "int8" else precision
+    return replace(parts, trunk=_in_precision(parts.trunk, precision), precision=precision)
+
+
+def load_quantized(parts: Split, file: Path, sha256: str, images: Tensor) -> Split:
+    """Return the split with its trunk replaced by a quantized graph.
+
+    Args:
+        parts: the network as it was split, in float32.
+        file: the graph.
+        sha256: of the graph, as `graph.save` returned it.
+        images: to verify the graph on, (N, 3, H, W).
+
+    Raises:
+        EngineError: the graph cannot be run here, or is not this trunk's.
+    """
+    if graph.sha256(file) != sha256:
+        raise EngineError(f"{file.name} or its .bin is damaged: its SHA-256 differs from the one in model-config.yaml")
+    return _verified(parts, "openvino", "int8", images, lambda: _quantized(file, images))
+
+
+def _on_engine(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+    """Run an engine of `ENGINES` and verify it, as `_verified` does."""
+    return _verified(parts, engine, precision, images, lambda: ENGINES[engine](parts.trunk, precision, images))
+
+
+def _verified(
+    parts: Split, engine: Engine, precision: Precision, images: Tensor, run_on_engine: Callable[[], Accelerated]
+) -> Split:
     """Return the split on another engine, whose activations and maps are nearly equal to the trunk's.
 
     Raises:
         EngineError: they differ, or the engine cannot run the trunk.
     """
     try:
-        fast = ENGINES[engine](parts.trunk, precision, images)
+        fast = run_on_engine()
         accelerated = replace(parts, trunk=fast.trunk, engine=engine, precision=fast.precision)
         with torch.inference_mode():
             expected, ours = parts.features(images), accelerated.features(images).float()
@@ -109,22 +136,15 @@ def _maps(parts: Split, features: CutActivations) -> Tensor:
 # ----------------------------------------------------------------------------- engines
 
 
-def _eager(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
-    """Fuse convolutions with the operations after them in oneDNN, in float32 on a CPU; otherwise change nothing."""
-    if isinstance(trunk, fx.GraphModule) and images.device.type == "cpu" and precision == "float32":
-        return Accelerated(onednn.pack(trunk, images), precision)
-    return Accelerated(in_precision(trunk, precision), precision)
-
-
 def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
-    """Compile with torch.compile for batches of any size.
+    """Compile with torch.compile for GPUs and batches of any size.
 
-    Compilation takes a minute or more, and needs a C++ compiler on a CPU. On a GPU, the second batch of each size
-    records a CUDA graph; later batches of that size avoid the cost of launching kernels one by one.
+    Compilation takes a minute or more. The second batch of each size records a CUDA graph; later batches of that size
+    avoid the cost of launching kernels one by one.
     """
     if images.device.type == "cpu":
-        return Accelerated(torch.compile(in_precision(trunk, precision), dynamic=True), precision)
-    recorded = torch.compile(in_precision(trunk, precision), dynamic=True, mode="reduce-overhead")
+        raise EngineError("Engine 'compile' runs on GPUs only, got device 'cpu'")
+    recorded = torch.compile(_in_precision(trunk, precision), dynamic=True, mode="reduce-overhead")
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         # Cloned, because a CUDA graph writes to the same memory each time.
@@ -134,35 +154,23 @@ def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated
 
 
 def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
-    """Convert to OpenVINO, with as many threads as torch uses."""
-    if importlib.util.find_spec("openvino") is None:
-        raise EngineError("Engine 'openvino' needs the package openvino: pip install openvino")
+    """Convert to OpenVINO."""
+    _check_cpu(images)
+    return Accelerated(*graph.compiled(graph.convert(trunk, images), precision))
+
+
+def _quantized(file: Path, images: Tensor) -> Accelerated:
+    """Read a quantized graph."""
+    _check_cpu(images)
+    return Accelerated(*graph.compiled(graph.read(file), "int8"))
+
+
+def _check_cpu(images: Tensor) -> None:
     if images.device.type != "cpu":
         raise EngineError(f"Engine 'openvino' runs on CPUs only, got device {images.device.type!r}")
-    import openvino  # noqa: PLC0415  an optional package, which takes seconds to load
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's tracer, which OpenVINO uses, warns about many networks
-        model = openvino.convert_model(trunk, example_input=images, input=[-1, *images.shape[1:]])
-    hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-    config = {
-        "INFERENCE_PRECISION_HINT": hints[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        # With pinning, every worker would pin its threads to the same first cores.
-        "ENABLE_CPU_PINNING": False,
-    }
-    compiled = openvino.Core().compile_model(model, "CPU", config)
-
-    def run(images: Tensor) -> tuple[Tensor, ...]:
-        results = compiled(images.numpy(), share_inputs=True)
-        return tuple(torch.from_numpy(results[index]) for index in range(len(results)))
-
-    # OpenVINO replaces a precision that the processor lacks.
-    effective = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    return Accelerated(run, {hint: name for name, hint in hints.items()}.get(effective, effective))
 
 
-def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
+def _in_precision(trunk: Trunk, precision: Precision) -> Trunk:
     """Return the trunk in another precision, which torch chooses for each operation (autocast)."""
     if precision == "float32":
         return trunk
@@ -175,17 +183,16 @@ def in_precision(trunk: Trunk, precision: Precision) -> Trunk:
 
 
 ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Accelerated]] = {
-    "eager": _eager,
     "compile": _compiled,
     "openvino": _openvino,
 }
 
-# Engines that record a CUDA graph for each batch size on a GPU, when the size comes the second time.
+# Engines that record a CUDA graph for each batch size, when the size comes the second time.
 STATIC_SHAPES = frozenset({"compile"})
 
 
 def warm_up_sizes(engine: str, device: torch.device, max_size: int) -> list[int]:
     """Return sizes of batches to answer at start, after which no later batch of the engine is slow."""
-    if engine in STATIC_SHAPES and device.type != "cpu":
+    if engine in STATIC_SHAPES:
         return [size for size in range(1, max_size + 1) for _ in range(2)]
     return [1, max_size]

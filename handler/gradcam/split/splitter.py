@@ -61,7 +61,7 @@ def split(network: nn.Module, layer: str, input_size: tuple[int, int]) -> Split:
         return replace(
             parts,
             replay_bytes=measure_replay_bytes(parts, images[:1]),
-            head_share=measure_head_share(parts, images),
+            head_share=measure_head_share(parts, images[:1]),
         )
 
 

@@ -133,8 +133,8 @@ def test_map_of_the_default_layer_equals_autograd(
     unaccelerated = split(model, layer, (side, side))
     assert unaccelerated.method == "fx"
     with caplog.at_level(logging.INFO):
-        parts = accelerate(unaccelerated, "eager", "float32", random_images(model, (side, side), 2))
-    assert "engine 'eager' is not used" not in caplog.text
+        parts = accelerate(unaccelerated, "auto", "float32", random_images(model, (side, side), 2))
+    assert parts.engine == "openvino", caplog.text
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         features = parts.features(images)
