@@ -183,4 +183,4 @@ release: ## lint, test, commit and tag VERSION; write its sources, archive, SBOM
 	@$(VENV)/python scripts/release.py $(VERSION)
 
 clean: ## remove the environment, the archives, and all other generated files
-	rm -rf .venv .venv.lock build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv.lock .coverage build model_store/*.mar .mypy_cache .pytest_cache .ruff_cache
