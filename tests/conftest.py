@@ -20,7 +20,18 @@ from tools.archive import build as build_mar
 from tools.archive.build import Build
 
 # Files of tests/server that start servers of their own; the others share one.
-OWN_SERVERS = ("benchmark", "cors", "docs", "faults", "load_test", "network_kinds", "operator", "rollout", "security")
+OWN_SERVERS = (
+    "benchmark",
+    "cors",
+    "docs",
+    "faults",
+    "load_test",
+    "network_kinds",
+    "operator",
+    "precision",
+    "rollout",
+    "security",
+)
 SHARED_SERVER = "the tests of the shared server"
 
 

@@ -28,6 +28,9 @@ from tests.support.own_network import OwnNetwork
 from tools.archive import command, precision, quantization
 from tools.archive.configuration import configured, parse
 
+# Quantization takes seconds.
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 64)
 LAYER = "conv5.0"
 CPU = torch.device("cpu")
