@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from gradcam.admission import Admission
-from gradcam.batch import AdmittedRequest, Batch, CompletedPass, Explained, Forward, Item
+from gradcam.batch import AdmittedRequest, Augmentation, Batch, CompletedPass, Explained, Forward, Item
 from gradcam.batch_explainer import BatchExplainer
 from gradcam.engines import engine as engines
 from gradcam.errors import RequestError, TooExpensive
 from gradcam.explain.cam import GRADIENT_METHODS, Maps
 from gradcam.explain.explainer import Explainer, ForwardPass, channel_passes
-from gradcam.forward_passes import schedule, select_rows, unchanged_logits
+from gradcam.forward_passes import ScheduledPass, schedule, select_rows, unchanged_logits
 from gradcam.images import decoding
 from gradcam.images.geometry import CropGeometry
-from gradcam.images.model_input import PreparedInput, model_input, normalize, sample
+from gradcam.images.model_input import Normalization, PreparedInput, model_input, sample
 from gradcam.images.nvjpeg import Decoder
 from gradcam.layer_splits import LayerSplits
 from gradcam.message import Request, Result, ServedModel
@@ -82,14 +82,14 @@ class Pipeline:
         """
         if len(labels.names) != settings.num_classes:
             raise SettingsError(f"Labels must be {settings.num_classes}, one per class, got {len(labels.names)}")
-        # The memory layout with the fastest convolutions, on CPUs and GPUs.
-        self.network = model.to(memory_format=torch.channels_last)
+        self.network = model
         self.labels = labels
         self.settings = settings
         self.device = device
         self.max_forward = max_forward
         self.splits = LayerSplits(self.network, settings, graph)
         self.decoder = Decoder.load(settings, device) if settings.decoding == "fast" and device.type == "cuda" else None
+        self.normalization = Normalization.of(settings)
         self.explainer = Explainer(settings.max_replay_bytes, max_forward)
         self.admission = Admission(settings, labels)
         self.served = ServedModel.of(settings.weights_sha256, settings.architecture)
@@ -216,25 +216,31 @@ class Pipeline:
         passes: list[CompletedPass] = []
         timed_out: set[int] = set()
         with torch.inference_mode():
-            normalized = self._normalized(items)
+            pixels = self._pixels(items)
             for scheduled in schedule(items, self.max_forward):
                 if passes and time.monotonic() > batch.deadline:
                     timed_out |= set(scheduled.rows)
                 if rows := [row for row in scheduled.rows if row not in timed_out]:
-                    inputs = scheduled.augmentation.apply(select_rows(normalized, rows))
-                    forward = self._forward_pass(scheduled.layer, inputs)
+                    forward = self._forward_pass(scheduled, [items[row] for row in rows], select_rows(pixels, rows))
                     passes.append(CompletedPass(rows, scheduled.augmentation, forward))
             logits = {row: values for row, values in unchanged_logits(passes).items() if row not in timed_out}
             return Forward(batch, passes, logits)
 
-    def _normalized(self, items: list[Item]) -> Tensor:
-        inputs = torch.stack([item.prepared.model_input.to(self.device) for item in items])  # (B, 3, H, W)
-        return normalize(inputs.to(memory_format=torch.channels_last), self.settings)
+    def _pixels(self, items: list[Item]) -> Tensor:
+        """Return the prepared inputs as one tensor (B, 3, H, W), uint8, in channels-last."""
+        rows = [item.prepared.model_input.permute(1, 2, 0).to(self.device) for item in items]  # (H, W, 3) each
+        return torch.stack(rows).permute(0, 3, 1, 2)  # (B, H, W, 3) → (B, 3, H, W)
 
-    def _forward_pass(self, layer: str, normalized: Tensor) -> ForwardPass:
-        parts = self.splits[layer]
-        features = parts.features(normalized).float()
-        return ForwardPass(parts, normalized, features, parts.logits(features))
+    def _forward_pass(self, scheduled: ScheduledPass, items: list[Item], pixels: Tensor) -> ForwardPass:
+        parts = self.splits[scheduled.layer]
+        images = None
+        if scheduled.augmentation == Augmentation() and not any(item.method == "scorecam" for item in items):
+            features = parts.features_of_pixels(pixels, self.normalization)
+        else:
+            images = scheduled.augmentation.apply(self.normalization(pixels))
+            features = parts.features(images)
+        features = features.float()
+        return ForwardPass(parts, images, features, parts.logits(features))
 
     # ------------------------------------------------------------------------- explain
 

@@ -98,6 +98,7 @@ def test_the_archive_has_the_graph_and_says_how_it_was_made(
     digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir())
     expected = {
         "precision": "int8",
+        "decoding": "fast",
         "graph_sha256": hashlib.sha256(files).hexdigest(),
         "nncf": importlib.metadata.version("nncf"),
         "calibration_images": 88,
@@ -260,6 +261,7 @@ def test_auto_takes_float32_if_nothing_else_meets_the_thresholds(
     more = ("--precision", "auto", "--calibration", folder, "--min-cosine", "0.99999")
     status, _, settings = build(own_network, tmp_path, capsys, *more)
     assert (status, settings["precision"], settings["agreement"], settings["nncf"]) == (0, "float32", 1.0, "")
+    assert settings["decoding"] == "exact"
 
 
 def test_bfloat16_is_compared_with_float32(
@@ -268,6 +270,7 @@ def test_bfloat16_is_compared_with_float32(
     more = ("--precision", "bfloat16", "--calibration", folder)
     status, _, settings = build(own_network, tmp_path, capsys, *more)
     assert (status, settings["precision"], settings["calibration_images"]) == (0, "bfloat16", 0)
+    assert settings["decoding"] == "fast"
     assert settings["held_back_images"] == 22
     assert 0.9 <= settings["cosine_worst"] <= settings["cosine_5_percent"] <= settings["cosine_median"] < 1
 

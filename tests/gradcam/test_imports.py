@@ -67,8 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     "explain.provenance": {"options"},
     "explain.overlay": {"errors", "explain.boxes", "images.geometry", "options"},
     "explain.caption": {"explain.overlay", "explain.provenance", "options"},
-    "engines.graph": {"settings", "split.parts"},
-    "engines.engine": {"engines.graph", "explain.cam", "settings", "split.parts"},
+    "engines.graph": {"images.model_input", "settings", "split.parts"},
+    "engines.engine": {"engines.graph", "explain.cam", "images.model_input", "settings", "split.parts"},
     "message": {"errors", "explain.boxes", "images.geometry", "images.pixels", "options"},
     "protocols.content_encoding": {"errors"},
     "protocols.single_image": {"errors", "explain.boxes", "images.pixels", "message", "options"},
@@ -116,6 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "layer_splits": {
         "engines.engine",
         "errors",
+        "images.model_input",
         "settings",
         "split.parts",
         "split.splitter",

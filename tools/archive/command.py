@@ -70,10 +70,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--decoding",
-        default="exact",
         choices=typing.get_args(Decoding),
         help="exact: pixels equal Pillow's; fast: within one level of them, and large JPEGs at a reduced scale "
-        "(default: %(default)s)",
+        "(default: exact in float32, else fast)",
     )
     parser.add_argument(
         "--engine",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradcam.engines import engine as engines
 from gradcam.engines import graph
-from gradcam.engines.engine import EngineError
+from gradcam.engines.engine import EngineError, Examples
 from gradcam.settings import Engine, Precision, Settings
 from gradcam.split.parts import Split
 from tools.archive import calibration, fidelity, quantization
@@ -213,7 +213,7 @@ def _in_precision(name: Precision, parts: Split, images: CalibrationSet, graph_f
     examples = images.held_back[:2]
     if name == "int8":
         sha256 = graph.save(quantization.quantize(parts, images.calibration), graph_file)
-        return engines.load_quantized(parts, graph_file, sha256, examples)
+        return engines.load_quantized(parts, graph_file, sha256, Examples(examples))
     accelerated = engines.accelerate(parts, "auto", name, examples)
     if accelerated.precision == name:
         return accelerated

@@ -23,6 +23,14 @@ RATIOS: tuple[tuple[str, System, System], ...] = (
     ("maps ÷ labels only", systems.OURS, systems.OURS_LABELS),
     ("maps ÷ stock batch 8", systems.OURS, systems.STOCK_8),
     ("maps, decoding: fast ÷ stock batch 8", systems.OURS_FAST, systems.STOCK_8),
+    ("maps, bfloat16 ÷ labels only, bfloat16", systems.OURS_BF16, systems.OURS_BF16_LABELS),
+    ("maps, bfloat16 ÷ stock batch 8", systems.OURS_BF16, systems.STOCK_8),
+    ("maps, int8 ÷ labels only, int8", systems.OURS_INT8, systems.OURS_INT8_LABELS),
+    ("maps, int8 ÷ stock batch 8", systems.OURS_INT8, systems.STOCK_8),
+    ("maps, int8 ÷ stock batch 8, pt2 with inductor", systems.OURS_INT8, systems.STOCK_INDUCTOR),
+    ("maps, int8 ÷ stock batch 8, pt2 with openvino", systems.OURS_INT8, systems.STOCK_OPENVINO),
+    ("maps, int8 ÷ pytorch-grad-cam", systems.OURS_INT8, systems.GRADCAM),
+    ("10 classes ÷ one, int8", systems.OURS_INT8_10, systems.OURS_INT8),
     ("maps ÷ stock with TorchServe's default workers", systems.OURS, systems.STOCK_DEFAULTS),
     ("maps ÷ pytorch-grad-cam", systems.OURS, systems.GRADCAM),
     ("maps ÷ two hooks, full backward", systems.OURS, systems.TWO_HOOKS),
@@ -69,18 +77,24 @@ def rate(measurement: Measurement) -> float:
     return measurement.rate
 
 
+def worker_bytes(measurement: Measurement) -> float:
+    """Return the largest peak memory of a worker."""
+    return measurement.worker_bytes
+
+
 def summary(measurements: Sequence[Measurement]) -> Iterator[tuple[str, list[list[float]]]]:
     """Yield the name of each ratio with its values at each concurrency."""
     cases = [Case(DEFAULT_SIZE, concurrency) for concurrency in CONCURRENCIES]
     for name, system, baseline in RATIOS:
         yield name, [ratios(measurements, system, baseline, case, rate) for case in cases]
-    for stock in (systems.STOCK_1, systems.STOCK_DEFAULTS):
-        p50 = [ratios(measurements, systems.OURS, stock, case, latency(0.5)) for case in cases]
-        yield f"p50: maps ÷ {stock.name}", p50
-    memory = [
-        ratios(measurements, systems.OURS, systems.STOCK_8, case, lambda entry: entry.worker_bytes) for case in cases
-    ]
-    yield "a worker's memory: maps ÷ stock batch 8", memory
+    for ours, name in ((systems.OURS, "maps"), (systems.OURS_INT8, "maps, int8")):
+        for stock in (systems.STOCK_1, systems.STOCK_8, systems.STOCK_DEFAULTS):
+            yield (
+                f"p50: {name} ÷ {stock.name}",
+                [ratios(measurements, ours, stock, case, latency(0.5)) for case in cases],
+            )
+        memory = [ratios(measurements, ours, systems.STOCK_8, case, worker_bytes) for case in cases]
+        yield f"a worker's memory: {name} ÷ stock batch 8", memory
 
 
 # ----------------------------------------------------------------------------- output

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradcam.engines import graph
+from gradcam.engines.graph import GraphTrunk
 from gradcam.explain import cam
+from gradcam.images.model_input import Normalization
 from gradcam.settings import Engine, Precision
 from gradcam.split.parts import CutActivations, Split, Trunk
 
@@ -33,29 +35,55 @@ class Accelerated:
     trunk: Trunk
     precision: str
     """The precision that it runs in; an engine may choose another one than it is told."""
+    pixel_trunk: Trunk | None = None
+    """The trunk with the normalization, if the engine was given one and can run it."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to convert and verify an engine on."""
+
+    images: Tensor
+    """(N, 3, H, W): pixels in uint8 if there is a normalization, else normalized."""
+    normalization: Normalization | None = None
+
+    @property
+    def normalized(self) -> Tensor:
+        """The images as the network takes them."""
+        return self.images if self.normalization is None else self.normalization(self.images)
+
+    def features(self, parts: Split) -> CutActivations:
+        """Run the trunk on the images, by way of the pixels if there is a normalization."""
+        if self.normalization is None:
+            return parts.features(self.images)
+        return parts.features_of_pixels(self.images, self.normalization)
 
 
 class EngineError(RuntimeError):
     """An engine that cannot run here, or whose results differ from the network's; the message says why."""
 
 
-def accelerate(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+def accelerate(
+    parts: Split, engine: Engine, precision: Precision, images: Tensor, normalization: Normalization | None = None
+) -> Split:
     """Return the split with its trunk on the engine; for `auto`, on the fastest one available.
 
     Args:
         parts: the network as it was split.
         engine: runs the trunk.
         precision: precision of the trunk.
-        images: random images to verify the engine on, (N, 3, H, W).
+        images: random images to verify the engine on, (N, 3, H, W): normalized, or pixels with a normalization.
+        normalization: for an engine that can normalize pixels itself.
 
     Raises:
         EngineError: the engine is named explicitly and cannot run the trunk.
     """
+    examples = Examples(images, normalization)
     if engine not in ("auto", "eager"):
-        return _on_engine(parts, engine, precision, images)
+        return _on_engine(parts, engine, precision, examples)
     if engine == "auto":
         try:
-            return _on_engine(parts, "openvino", precision, images)
+            return _on_engine(parts, "openvino", precision, examples)
         except EngineError as error:
             logger.info("OpenVINO is not used: %s", error)
     return in_torch(parts, precision)
@@ -67,30 +95,30 @@ def in_torch(parts: Split, precision: Precision) -> Split:
     return replace(parts, trunk=_in_precision(parts.trunk, precision), precision=precision)
 
 
-def load_quantized(parts: Split, file: Path, sha256: str, images: Tensor) -> Split:
+def load_quantized(parts: Split, file: Path, sha256: str, examples: Examples) -> Split:
     """Return the split with its trunk replaced by a quantized graph.
 
     Args:
         parts: the network as it was split, in float32.
         file: the graph.
         sha256: of the graph, as `graph.save` returned it.
-        images: to verify the graph on, (N, 3, H, W).
+        examples: images to verify the graph on.
 
     Raises:
         EngineError: the graph cannot be run here, or is not this trunk's.
     """
     if graph.sha256(file) != sha256:
         raise EngineError(f"{file.name} or its .bin is damaged: its SHA-256 differs from the one in model-config.yaml")
-    return _verified(parts, "openvino", "int8", images, lambda: _quantized(file, images))
+    return _verified(parts, "openvino", "int8", examples, lambda: _quantized(file, examples))
 
 
-def _on_engine(parts: Split, engine: Engine, precision: Precision, images: Tensor) -> Split:
+def _on_engine(parts: Split, engine: Engine, precision: Precision, examples: Examples) -> Split:
     """Run an engine of `ENGINES` and verify it, as `_verified` does."""
-    return _verified(parts, engine, precision, images, lambda: ENGINES[engine](parts.trunk, precision, images))
+    return _verified(parts, engine, precision, examples, lambda: ENGINES[engine](parts.trunk, precision, examples))
 
 
 def _verified(
-    parts: Split, engine: Engine, precision: Precision, images: Tensor, run_on_engine: Callable[[], Accelerated]
+    parts: Split, engine: Engine, precision: Precision, examples: Examples, run_on_engine: Callable[[], Accelerated]
 ) -> Split:
     """Return the split on another engine, whose activations and maps are nearly equal to the trunk's.
 
@@ -99,9 +127,9 @@ def _verified(
     """
     try:
         fast = run_on_engine()
-        accelerated = replace(parts, trunk=fast.trunk, engine=engine, precision=fast.precision)
+        accelerated = replace(parts, engine=engine, **vars(fast))
         with torch.inference_mode():
-            expected, ours = parts.features(images), accelerated.features(images).float()
+            expected, ours = examples.features(parts), examples.features(accelerated).float()
     except EngineError:
         raise
     except Exception as error:  # converters and compilers may raise anything
@@ -136,13 +164,13 @@ def _maps(parts: Split, features: CutActivations) -> Tensor:
 # ----------------------------------------------------------------------------- engines
 
 
-def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
+def _compiled(trunk: Trunk, precision: Precision, examples: Examples) -> Accelerated:
     """Compile with torch.compile for GPUs and batches of any size.
 
     Compilation takes a minute or more. The second batch of each size records a CUDA graph; later batches of that size
     avoid the cost of launching kernels one by one.
     """
-    if images.device.type == "cpu":
+    if examples.images.device.type == "cpu":
         raise EngineError("Engine 'compile' runs on GPUs only, got device 'cpu'")
     recorded = torch.compile(_in_precision(trunk, precision), dynamic=True, mode="reduce-overhead")
 
@@ -153,21 +181,30 @@ def _compiled(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated
     return Accelerated(run, precision)
 
 
-def _openvino(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
+def _openvino(trunk: Trunk, precision: Precision, examples: Examples) -> Accelerated:
     """Convert to OpenVINO."""
-    _check_cpu(images)
-    return Accelerated(*graph.compiled(graph.convert(trunk, images), precision))
+    _check_cpu(examples)
+    return _compiled_graph(GraphTrunk(graph.convert(trunk, examples.normalized), precision), examples)
 
 
-def _quantized(file: Path, images: Tensor) -> Accelerated:
+def _quantized(file: Path, examples: Examples) -> Accelerated:
     """Read a quantized graph."""
-    _check_cpu(images)
-    return Accelerated(*graph.compiled(graph.read(file), "int8"))
+    _check_cpu(examples)
+    return _compiled_graph(GraphTrunk(graph.read(file), "int8"), examples)
 
 
-def _check_cpu(images: Tensor) -> None:
-    if images.device.type != "cpu":
-        raise EngineError(f"Engine 'openvino' runs on CPUs only, got device {images.device.type!r}")
+def _check_cpu(examples: Examples) -> None:
+    if (device := examples.images.device.type) != "cpu":
+        raise EngineError(f"Engine 'openvino' runs on CPUs only, got device {device!r}")
+
+
+def _compiled_graph(trunk: GraphTrunk, examples: Examples) -> Accelerated:
+    """Compile a graph for the kind of images that most requests will bring; this also finds out its precision."""
+    if examples.normalization is None:
+        trunk.compile()
+        return Accelerated(trunk, trunk.precision)
+    pixel_trunk = trunk.on_pixels(examples.normalization)
+    return Accelerated(trunk, trunk.precision, pixel_trunk)
 
 
 def _in_precision(trunk: Trunk, precision: Precision) -> Trunk:
@@ -182,7 +219,7 @@ def _in_precision(trunk: Trunk, precision: Precision) -> Trunk:
     return run
 
 
-ENGINES: dict[str, Callable[[Trunk, Precision, Tensor], Accelerated]] = {
+ENGINES: dict[str, Callable[[Trunk, Precision, Examples], Accelerated]] = {
     "compile": _compiled,
     "openvino": _openvino,
 }

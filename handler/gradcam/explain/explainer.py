@@ -42,8 +42,8 @@ class ForwardPass:
     """A batch of B images after a forward pass through the network as split at one layer."""
 
     split: Split
-    images: Tensor
-    """Normalized, (B, 3, H, W)."""
+    images: Tensor | None
+    """Normalized, (B, 3, H, W); None if no request of the batch has a method that needs them."""
     features: CutActivations
     """Values at the split point, in float32 whatever precision the trunk ran in."""
     logits: Tensor
@@ -120,6 +120,7 @@ class Explainer:
 
     def _by_masking(self, forward: ForwardPass, pairs: Sequence[Pair], deadline: float) -> Tensor:
         """Return the Score-CAM maps (N, h, w) of one image's N pairs: one masked image per channel."""
+        assert forward.images is not None
         row, classes = _row_and_classes(forward, pairs)
         activations = _activations(forward, row)  # (1, C, h, w)
         masked = []

@@ -67,8 +67,26 @@ def _resize_with_torch(image: Image.Image, geometry: CropGeometry) -> Tensor:
     return functional.interpolate(pixels[None], size, mode=geometry.interpolation, antialias=True)[0]  # (3, h, w)
 
 
+@dataclass(frozen=True)
+class Normalization:
+    """Pixels to the network's input: scaled to [0, 1], minus the mean, divided by the standard deviation."""
+
+    mean: tuple[float, float, float]
+    """Of each channel, in [0, 1]."""
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Normalization:
+        """Return the settings' normalization."""
+        return cls(settings.mean, settings.std)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return uint8 pixels (B, 3, H, W) as normalized float32."""
+        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]  # (3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device)[:, None, None]  # (3, 1, 1)
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+
 def normalize(images: Tensor, settings: Settings) -> Tensor:
     """Return uint8 images (B, 3, H, W) as float32, scaled to [0, 1] and normalized with the settings' mean and std."""
-    mean = torch.tensor(settings.mean, device=images.device)[:, None, None]  # (3, 1, 1)
-    std = torch.tensor(settings.std, device=images.device)[:, None, None]  # (3, 1, 1)
-    return images.float().div(255).sub(mean).div(std)
+    return Normalization.of(settings)(images)

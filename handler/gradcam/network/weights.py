@@ -17,23 +17,26 @@ AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
-    """Load an archive's weights file: exactly the network's tensors.
+    """Load an archive's weights file: exactly the network's tensors, which stay mapped to the file.
+
+    Workers then share the memory, and weights that nobody reads take none.
 
     Raises:
         NetworkError: the file is damaged, or its names or shapes differ from the network's.
     """
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    if _sha256(path) != sha256:
         raise NetworkError(f"{path.name} is damaged: its SHA-256 differs from the one in model-config.yaml")
-    load_state_dict(network, load_file(path), source=path.name)
+    load_state_dict(network, load_file(path), source=path.name, assign=True)
 
 
-def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source: str, *, assign: bool = False) -> None:
     """Load a state dict strictly, except that auxiliary classifiers are ignored.
 
     Args:
         network: receives the weights.
         state_dict: the weights, in any floating-point precision.
         source: where they come from, for error messages.
+        assign: whether the network takes over these tensors, in their precision, instead of copying them.
 
     Raises:
         NetworkError: names or shapes differ from the network's, or a value is NaN or infinite.
@@ -54,7 +57,7 @@ def load_state_dict(network: nn.Module, state_dict: Mapping[str, Tensor], source
     problems = [f"{kind}: {_shortened(names)}" for kind, names in differences.items() if names]
     if problems:
         raise NetworkError(f"{source} does not fit the network ({'; '.join(problems)})")
-    network.load_state_dict(state_dict, strict=False)
+    network.load_state_dict(state_dict, strict=False, assign=assign)
 
 
 def differing_names(expected: Collection[str], names: Collection[str]) -> tuple[list[str], list[str]]:
@@ -67,6 +70,14 @@ def differing_names(expected: Collection[str], names: Collection[str]) -> tuple[
     # Checkpoints from before PyTorch 0.4.1 lack `num_batches_tracked`, which inference does not use.
     missing = [name for name in expected if name not in names and not name.endswith("num_batches_tracked")]
     return missing, [name for name in names if name not in expected and not name.startswith(AUXILIARY)]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _shortened(names: list[str]) -> str:

@@ -60,10 +60,17 @@ class Split:
     """The engine that runs the trunk."""
     precision: str = "float32"
     """The precision that the engine runs the trunk in, which may differ from the model's setting."""
+    pixel_trunk: Trunk | None = None
+    """The trunk for pixels (B, 3, H, W), uint8, if the engine normalizes them itself."""
 
     def features(self, images: Tensor) -> CutActivations:
         """Run the trunk on images (B, 3, H, W)."""
         activations, *others = self.trunk(images)
+        return CutActivations(activations, tuple(others))
+
+    def features_of_pixels(self, pixels: Tensor, normalize: Callable[[Tensor], Tensor]) -> CutActivations:
+        """Run the trunk on pixels (B, 3, H, W), uint8, normalized by the engine or by `normalize`."""
+        activations, *others = self.trunk(normalize(pixels)) if self.pixel_trunk is None else self.pixel_trunk(pixels)
         return CutActivations(activations, tuple(others))
 
     def logits(self, features: CutActivations) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gradcam.split.parts import Split, SplitError
 
@@ -43,6 +44,15 @@ def _check_equal(ours: Tensor, theirs: Tensor, layer: str, name: str) -> None:
         raise SplitError(f"Cannot split at {layer!r}: the network's own {name} are not finite")
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max())):
         raise SplitError(f"Cannot split at {layer!r}: trunk and head do not reproduce the network's {name}")
+
+
+def random_pixels(input_size: tuple[int, int], count: int, device: torch.device) -> Tensor:
+    """Return seeded pixels (count, 3, H, W), uint8: colored areas under noise, in the range of images."""
+    generator = torch.Generator().manual_seed(0)
+    areas = torch.rand(count, 3, 6, 6, generator=generator)  # (count, 3, 6, 6)
+    smooth = functional.interpolate(areas, input_size, mode="bilinear")  # (count, 3, H, W)
+    noise = torch.rand(count, 3, *input_size, generator=generator)  # (count, 3, H, W)
+    return (smooth * 200 + noise * 55).to(torch.uint8).to(device)
 
 
 def random_images(network: nn.Module, input_size: tuple[int, int], count: int) -> Tensor:

@@ -11,20 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradcam.engines.engine import ENGINES, Accelerated, EngineError, accelerate
+from gradcam.engines.engine import ENGINES, Accelerated, EngineError, Examples, accelerate
 from gradcam.explain import cam
 from gradcam.explain.explainer import Explainer, ForwardPass, Pair
+from gradcam.images.model_input import Normalization
 from gradcam.network.architecture import build
 from gradcam.network.target_layer import default_layer
 from gradcam.settings import Engine, Precision
 from gradcam.split.parts import Split, Trunk
 from gradcam.split.splitter import split
-from gradcam.split.verification import random_images
+from gradcam.split.verification import random_images, random_pixels
 from tests.support import oracles
 
 SIZE = (64, 64)
 CLASSES = 10
 LAYER = "layer4.1.conv2"
+NORMALIZATION = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def seeded(architecture: str) -> nn.Module:
@@ -167,7 +169,42 @@ def test_compile_is_for_gpus(parts: Split, images: Tensor) -> None:
         accelerate(parts, "compile", "float32", images[:2])
 
 
-def wrong_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
+# ----------------------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_normalizes_pixels(precision: Precision, parts: Split) -> None:
+    pixels = random_pixels(SIZE, 5, torch.device("cpu"))
+    normalized = (pixels.double() / 255 - torch.tensor(NORMALIZATION.mean)[:, None, None]) / torch.tensor(
+        NORMALIZATION.std
+    )[:, None, None]
+    with torch.inference_mode():
+        expected = parts.trunk(normalized.float())
+
+    accelerated = accelerate(parts, "openvino", precision, pixels[:2], NORMALIZATION)
+
+    for count in (1, 5):
+        for rows in (pixels[:count], pixels[:count].to(memory_format=torch.channels_last)):
+            features = accelerated.features_of_pixels(rows, unexpected_normalization)
+            for ours, theirs in zip((features.activations, *features.others), expected, strict=True):
+                assert min_cosine(ours, theirs[:count]) > (0.99999 if precision == "float32" else 0.99)
+    # Augmentations bring normalized images.
+    assert min_cosine(accelerated.features(normalized.float()).activations, expected[0]) > 0.99
+
+
+def unexpected_normalization(pixels: Tensor) -> Tensor:
+    raise AssertionError("the engine normalizes")
+
+
+def test_torch_is_given_normalized_images(parts: Split) -> None:
+    pixels = random_pixels(SIZE, 2, torch.device("cpu"))
+    in_torch = accelerate(parts, "eager", "float32", pixels, NORMALIZATION)
+    with torch.inference_mode():
+        ours = in_torch.features_of_pixels(pixels, NORMALIZATION).activations
+        assert torch.equal(ours, parts.features(NORMALIZATION(pixels)).activations)
+
+
+def wrong_engine(trunk: Trunk, precision: Precision, examples: Examples) -> Accelerated:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         activations, *others = trunk(images)
         return activations.flip(3), *others
@@ -175,7 +212,7 @@ def wrong_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Accelera
     return Accelerated(run, precision)
 
 
-def failing_engine(trunk: Trunk, precision: Precision, images: Tensor) -> Accelerated:
+def failing_engine(trunk: Trunk, precision: Precision, examples: Examples) -> Accelerated:
     raise MemoryError("not so much")
 
 

@@ -103,3 +103,16 @@ def test_load_weights_reads_safetensors(tmp_path: Path) -> None:
         load_weights(nn.Linear(1, 1), path, digest)
     with pytest.raises(NetworkError, match=r"^weights.safetensors is damaged: its SHA-256 differs"):
         load_weights(target, path, "0" * 64)
+
+
+def test_loaded_weights_stay_mapped_to_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.randn(512, 1024), "bias": torch.randn(512)}, path)
+    network = nn.Linear(1024, 512)
+
+    load_weights(network, path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    address = network.weight.data_ptr()
+    mappings = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
+    ranges = [tuple(int(bound, 16) for bound in fields[0].split("-")) for fields in mappings]
+    assert any(low <= address < high for low, high in ranges)
