@@ -22,6 +22,11 @@ from gradcam.split.verification import random_pixels
 VERIFICATION_BATCH = 2
 
 
+def examples_of(settings: Settings, device: torch.device) -> Examples:
+    """Return the images that engines are verified on when a model is loaded."""
+    return Examples(random_pixels(settings.input_size, VERIFICATION_BATCH, device), Normalization.of(settings))
+
+
 class LayerSplits:
     """Splits of one network by layer; a layer that requests name is split once."""
 
@@ -44,14 +49,13 @@ class LayerSplits:
         if settings.engine not in ("auto", "openvino") or device.type != "cpu":
             self._prepare_for_torch()
         parts = split(network, settings.layer, settings.input_size)
-        pixels, normalization = (
-            random_pixels(settings.input_size, VERIFICATION_BATCH, device),
-            Normalization.of(settings),
-        )
+        examples = examples_of(settings, device)
         if graph is None:
-            default = engines.accelerate(parts, settings.engine, settings.precision, pixels, normalization)
+            default = engines.accelerate(
+                parts, settings.engine, settings.precision, examples.images, examples.normalization
+            )
         else:
-            default = engines.load_quantized(parts, graph, settings.graph_sha256, Examples(pixels, normalization))
+            default = engines.load_quantized(parts, graph, settings.graph_sha256, examples)
         if default.engine != "openvino":
             self._prepare_for_torch()
         self.by_layer = {settings.layer: default}

@@ -16,6 +16,7 @@ from torch import Tensor
 from gradcam.engines import engine as engines
 from gradcam.engines import graph
 from gradcam.engines.engine import EngineError, Examples
+from gradcam.layer_splits import examples_of
 from gradcam.settings import Engine, Precision, Settings
 from gradcam.split.parts import Split
 from tools.archive import calibration, fidelity, quantization
@@ -95,7 +96,11 @@ def decide(options: PrecisionOptions, parts: Split, settings: Settings, graph_fi
     chosen = _chosen(candidates, options)
     if chosen == "int8" and quantization.lacks_int8_instructions():
         print(_slow_int8(candidates), file=sys.stderr)
-    if chosen != "int8":
+    if chosen == "int8":
+        # As when the model is loaded.
+        examples = examples_of(settings, torch.device("cpu"))
+        engines.load_quantized(parts, graph_file, graph.sha256(graph_file), examples)
+    else:
         graph_file.unlink(missing_ok=True)
         graph_file.with_suffix(".bin").unlink(missing_ok=True)
     return _described(replace(settings, precision=chosen), candidates[chosen].fidelity, images, graph_file)
@@ -157,8 +162,8 @@ def _deviation(options: PrecisionOptions, measured: Fidelity) -> str:
 def _slow_int8(candidates: Mapping[Precision, Candidate]) -> str:
     ours, reference = candidates["int8"].milliseconds, candidates["float32"].milliseconds
     return (
-        "Warning: this processor has no instructions for int8 (VNNI). int8 works, with a smaller gain: the network up "
-        f"to the layer took {ours:.1f} ms per image instead of {reference:.1f}"
+        "Warning: this processor has no instructions for int8 (VNNI), so int8 gains less than on one that has them: the "
+        f"network up to the layer took {ours:.1f} ms per image instead of {reference:.1f}"
     )
 
 

@@ -24,8 +24,9 @@ from gradcam.split.parts import CutActivations, Split, Trunk
 
 logger = logging.getLogger(__name__)
 
-# Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk.
-MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98, "int8": 0.9}
+# Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk. In int8, whose maps were
+# compared on real images when the archive was built, only activations are, to detect a processor that computes nonsense.
+MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98, "int8": 0.8}
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ def _verified(
         raise
     except Exception as error:  # converters and compilers may raise anything
         raise EngineError(f"Engine {engine!r} cannot run this network: {error}") from error
-    for name, one, other in (
-        ("activations", ours.activations, expected.activations),
-        ("maps", _maps(accelerated, ours), _maps(parts, expected)),
-    ):
+    compared = {"activations": (ours.activations, expected.activations)}
+    if precision != "int8":
+        compared["maps"] = (_maps(accelerated, ours), _maps(parts, expected))
+    for name, (one, other) in compared.items():
         if not (cosine := _min_cosine(one, other)) >= MIN_COSINE[precision]:
             raise EngineError(
                 f"Engine {engine!r} computes other {name} than the network: cosine must be at least "
