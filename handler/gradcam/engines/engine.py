@@ -25,7 +25,7 @@ from gradcam.split.parts import CutActivations, Split, Trunk
 logger = logging.getLogger(__name__)
 
 # Minimum cosine between an engine's activations, and maps, and those of the unmodified trunk. In int8, whose maps were
-# compared on real images when the archive was built, only activations are, to detect a processor that computes nonsense.
+# compared on real images when the archive was built, only activations are, to detect wrong arithmetic.
 MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.98, "int8": 0.8}
 
 
