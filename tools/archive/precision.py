@@ -162,8 +162,8 @@ def _deviation(options: PrecisionOptions, measured: Fidelity) -> str:
 def _slow_int8(candidates: Mapping[Precision, Candidate]) -> str:
     ours, reference = candidates["int8"].milliseconds, candidates["float32"].milliseconds
     return (
-        "Warning: this processor has no instructions for int8 (VNNI), so int8 gains less than on one that has them: the "
-        f"network up to the layer took {ours:.1f} ms per image instead of {reference:.1f}"
+        "Warning: this processor has no instructions for int8 (VNNI), so int8 gains less than on one that has them: "
+        f"the network up to the layer took {ours:.1f} ms per image instead of {reference:.1f}"
     )
 
 
