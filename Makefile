@@ -23,7 +23,7 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve lens test test-fast test-full coverage lens-test node-test clients-test image-test \
-	dataset-test lint format fuzz reliability benchmark load-test lens-screenshots image sbom lock release clean
+	dataset-test export-test export-table lint format fuzz reliability benchmark load-test lens-screenshots image sbom lock release clean
 
 # Groups that tests and linters need; their lanes run in an environment of exactly these.
 TESTED := runtime demo build timm lens gpu dev load manifests
@@ -139,6 +139,14 @@ dataset-test: ## test bulk explanation on a local Ray cluster, with a node, an a
 	@$(ENVIRONMENT) runtime demo timm dev ray
 	@$(VENV)/python -m pytest tests/bulk
 
+export-test: ## test exported graphs in ONNX Runtime and OpenVINO
+	@$(ENVIRONMENT) $(TESTED) export
+	@$(VENV)/python -m pytest tests/tools/export
+
+export-table: ## export every architecture with seeded weights, and print which ones work
+	@$(ENVIRONMENT) runtime demo timm export
+	@$(VENV)/python scripts/export_coverage.py
+
 sbom: ## write the CycloneDX bill of materials of the runtime packages to build/sbom.json
 	@$(ENVIRONMENT) sbom
 	@mkdir -p build
@@ -160,6 +168,8 @@ lock: ## resolve pyproject.toml into the locks in requirements/; UPGRADE=PACKAGE
 		--output-file requirements/timm.txt
 	@$(COMPILE) --group build --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/build.txt
+	@$(COMPILE) --group export --constraint requirements/runtime.txt --constraint requirements/build.txt \
+		--output-file requirements/export.txt
 	@$(COMPILE) --group gpu --constraint requirements/runtime.txt --output-file requirements/gpu.txt
 	@$(COMPILE) --group lens --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--output-file requirements/lens.txt

@@ -6,6 +6,7 @@ what was chosen.
 `precision` chooses the precision of the trunk, with `calibration` (a folder of images), `quantization` (int8 with NNCF)
 and `fidelity` (agreement with float32).
 `packaging` writes an archive's files, runs torch-model-archiver, and delivers its file; `rewrite` copies an archive
-with changes. `configuration` describes the keys of model-config.yaml, and `settings_command` is `scripts/settings.py`.
-May import `gradcam` and `tools.paths`; imported by demo, lens, load tests, and benchmarks.
+with changes. `loading` loads an archive's network as its handler does. `configuration` describes the keys of
+model-config.yaml, and `settings_command` is `scripts/settings.py`.
+May import `gradcam` and `tools.paths`; imported by demo, lens, load tests, evaluation, export, and benchmarks.
 """

@@ -13,17 +13,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from gradcam.errors import unknown_message
 from gradcam.explain import cam
 from gradcam.pipeline import Pipeline
+from tools.archive.loading import ArchiveError, load
 from tools.client.files import find_images
 from tools.client.table import PIPE_COLUMNS, printable
 from tools.evaluation.baseline_maps import BASELINES
 from tools.evaluation.measurement import MeasuredMap, SkippedImage, evaluate
-from tools.evaluation.model import EvaluationError, load, split_at
+from tools.evaluation.model import EvaluationError, split_at
 from tools.evaluation.report import plot, table, write_maps, write_summary
 from tools.evaluation.summary import summarize
 from tools.server.signals import INTERRUPTED
@@ -110,9 +112,10 @@ def evaluate_archive(options: argparse.Namespace, images: Sequence[tuple[str, Pa
     """Evaluate an archive on images, and return the exit status.
 
     Raises:
-        EvaluationError: the archive cannot be loaded, or not be split at a layer.
+        ArchiveError: the archive cannot be loaded.
+        EvaluationError: it cannot be split at a layer, or no image can be measured.
     """
-    pipeline = load(options.archive)
+    pipeline = load(options.archive, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     layers = options.layers or (pipeline.settings.layer,)
     split_at(pipeline, layers)
     measured, skipped = run(pipeline, images, options.methods, layers)
@@ -135,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         return evaluate_archive(options, images)
-    except EvaluationError as error:
+    except (ArchiveError, EvaluationError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

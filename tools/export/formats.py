@@ -1,0 +1,81 @@
+"""A trace as a file of ONNX or OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import openvino
+import torch
+from torch.export import ExportedProgram
+
+from tools.export.graph import Answer
+from tools.export.methods import ExportError
+
+INPUTS = ("image", "target")
+# A file of protocol buffers, such as ONNX's, has at most 2 GB.
+MAX_ONNX_BYTES = 2**31 - 1
+
+
+def write_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a trace as an ONNX file that contains the weights.
+
+    Raises:
+        ExportError: ONNX lacks an operator, or the file would be too large.
+    """
+    size = sum(tensor.nbytes for tensor in (*program.state_dict.values(), *program.constants.values()))
+    if size > MAX_ONNX_BYTES:
+        raise ExportError(f"An ONNX file has at most {MAX_ONNX_BYTES / 1e9:.1f} GB, got weights of {size / 1e9:.1f} GB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's exporter warns about its own deprecated calls
+            exported = torch.onnx.export(
+                program, dynamo=True, input_names=INPUTS, output_names=Answer._fields, verbose=False
+            )
+    except Exception as error:  # the exporter may raise anything
+        raise ExportError(f"Cannot convert to ONNX: {_first_cause(error)}") from error
+    assert exported is not None
+    model = exported.model_proto
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def write_openvino(program: ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a trace as OpenVINO's IR: `path`, which ends in `.xml`, and the weights beside it in a `.bin` file.
+
+    Raises:
+        ExportError: OpenVINO lacks an operator.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's functions that OpenVINO calls warn about their deprecation
+            model = openvino.convert_model(program)
+    except Exception as error:  # the converter may raise anything
+        raise ExportError(f"Cannot convert to OpenVINO: {_first_cause(error)}") from error
+    for name, port in zip(INPUTS, model.inputs, strict=True):
+        port.get_tensor().set_names({name})
+    for name, port in zip(Answer._fields, model.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    for key, value in metadata.items():
+        model.set_rt_info(value, [key])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the message of the error that started a chain of errors, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:500]
+
+
+WRITERS: dict[str, tuple[str, Callable[[ExportedProgram, Path, Mapping[str, str]], None]]] = {
+    "onnx": (".onnx", write_onnx),
+    "openvino": (".xml", write_openvino),
+}
+"""Suffix and writer of each file format."""
+
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
