@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"archive", "server"},
     "bulk": {"client", "server"},
     "demo": {"archive", "client", "server"},
-    "benchmarks": {"archive", "client", "load", "server"},
+    "benchmarks": {"archive", "client", "export", "load", "server"},
 }
 
 

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gradcam.errors import RequestError, UnknownName
-from gradcam.pipeline import Pipeline
-from gradcam.split.parts import Split, SplitError
-from gradcam.split.splitter import split
+from gradcam.errors import RequestError
 from tools.archive.loading import ArchiveError, load
 from tools.export import graph, repository
 from tools.export.metadata import NO_LICENSE, metadata
@@ -75,14 +72,13 @@ def export(options: argparse.Namespace) -> list[Path]:
     pipeline = load(options.archive, torch.device("cpu"), engine="eager", precision="float32")
     method = options.method or pipeline.settings.method
     check_method(method)
-    parts = _split(pipeline, options.layer or pipeline.settings.layer)
+    explained = graph.explain(pipeline, options.layer or pipeline.settings.layer, method)
     layout = repository.LAYOUTS.get(options.format)
     file_format = layout.file_format if layout else options.format
     suffix, write = formats.WRITERS[file_format]
     images = random_images(pipeline.settings.input_size)
     if options.images:
         images = torch.cat([prepared_images(pipeline, options.images), images])
-    explained = graph.Explained(pipeline, parts, method)
     program = graph.trace(explained, options.precision)
     name, entries = pipeline.served.name, metadata(explained, options.archive, options.precision, options.license)
     with all_or_nothing(options.output) as partial:
@@ -95,14 +91,6 @@ def export(options: argparse.Namespace) -> list[Path]:
             layout.write(partial, repository.Model.of(explained, options.instances))
         written = sorted(entry.relative_to(partial) for entry in partial.rglob("*") if entry.is_file())
     return [options.output / path for path in written]
-
-
-def _split(pipeline: Pipeline, layer: str) -> Split:
-    """Return the network as it was split at the layer, in torch's own operators."""
-    try:
-        return split(pipeline.network, layer, pipeline.settings.input_size)
-    except (SplitError, UnknownName) as error:
-        raise ExportError(str(error)) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

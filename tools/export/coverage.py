@@ -26,9 +26,8 @@ from gradcam.network.target_layer import default_layer
 from gradcam.pipeline import Pipeline
 from gradcam.settings import Settings
 from gradcam.split.parts import SplitError
-from gradcam.split.splitter import split
-from tools.export.formats import WRITERS
-from tools.export.graph import Explained, trace
+from tools.export.formats import convert_to_openvino, write_onnx
+from tools.export.graph import Explained, explain, trace
 from tools.export.methods import ExportError
 from tools.export.runtimes import LOADERS
 from tools.export.verification import TOLERANCES, random_images, verify
@@ -78,13 +77,19 @@ def examine(architecture: str) -> Row:
         program = trace(explained)
     except (ExportError, NetworkError, SplitError) as error:
         return Row(architecture, 0, "", *[_short(error)] * 2)
-    reasons = {}
+    reasons = dict.fromkeys(LOADERS, "")
+    images = random_images((side, side))
     with tempfile.TemporaryDirectory() as folder:
-        for name, (suffix, write) in WRITERS.items():
-            path = Path(folder) / f"network{suffix}"
+        paths = {"onnx": Path(folder) / "network.onnx", "openvino": Path(folder) / "network.xml"}
+        for name, load in LOADERS.items():
             try:
-                write(program, path, {})
-                verify(LOADERS[name](path), explained, random_images((side, side)), TOLERANCES["float32"])
+                if name == "onnx":
+                    write_onnx(program, paths["onnx"], {})
+                elif not paths["onnx"].exists():
+                    raise ExportError(reasons["onnx"])
+                else:
+                    convert_to_openvino(paths["onnx"], paths["openvino"], {})
+                verify(load(paths[name]), explained, images, TOLERANCES["float32"])
                 reasons[name] = EXPORTED
             except Exception as error:  # converters and runtimes may raise anything
                 reasons[name] = _short(error)
@@ -147,7 +152,7 @@ def _explained(network: nn.Module, layer: str, side: int, architecture: str) -> 
     )
     labels = Labels(tuple(f"class {index}" for index in range(CLASSES)))
     pipeline = Pipeline(network, labels, settings, torch.device("cpu"))
-    return Explained(pipeline, split(network, layer, settings.input_size), "gradcam")
+    return explain(pipeline, layer, "gradcam")
 
 
 def run(names: Sequence[str], output: Path) -> Iterator[Row]:

@@ -1,28 +1,31 @@
-"""Backward operators as operators that ONNX and OpenVINO have.
+"""Operators of backward passes as operators that ONNX and OpenVINO have.
 
 torch has decompositions of nearly all: `torch.export.default_decompositions`. Those here are missing there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 
 
 def decompositions() -> Any:
-    """Return torch's table of decompositions with the missing backward operators added."""
+    """Return torch's table of decompositions, with the missing ones added."""
     table = torch.export.default_decompositions()
     table.update(
         {
             aten.max_pool2d_with_indices_backward.default: max_pool_backward,
             aten._adaptive_avg_pool2d_backward.default: adaptive_average_pool_backward,
             aten.avg_pool2d_backward.default: average_pool_backward,
+            aten.convolution_backward.default: convolution_backward,
+            aten.copy.default: copy,
         }
     )
     return table
@@ -91,3 +94,56 @@ def average_pool_backward(  # noqa: PLR0913, PLR0917  the operator's signature
     return functional.conv_transpose2d(
         gradients / counts, ones, stride=stride, padding=padding, output_padding=extra, groups=channels
     )
+
+
+def convolution_backward(  # noqa: PLR0913, PLR0917  the operator's signature
+    gradients: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients of the images: a transposed convolution of those of the outputs, or the reverse.
+
+    Raises:
+        NotImplementedError: the gradients of weights are wanted; a network that is explained has constant weights.
+    """
+    if any(output_mask[1:]):
+        raise NotImplementedError("gradients of a convolution's weights are not exported")
+    if transposed:
+        of_images = aten.convolution(gradients, weight, None, stride, padding, dilation, False, [0, 0], groups)
+        return of_images, None, None
+    sizes = zip(images.shape[2:], gradients.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    extra = [
+        size - ((steps - 1) * step - 2 * pad + dilate * (kernel - 1) + 1)
+        for size, steps, kernel, step, pad, dilate in sizes
+    ]
+    return aten.convolution(gradients, weight, None, stride, padding, dilation, True, extra, groups), None, None
+
+
+def copy(values: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """Return what an assignment to `values` makes of them; the ONNX exporter forgets to expand the source."""
+    return source.to(values.dtype).expand(values.shape)
+
+
+class ContiguousPooling(TorchFunctionMode):
+    """Pools contiguous tensors only: after pooling others to one position, torch sets strides, which graphs lack."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        if func is functional.adaptive_avg_pool2d:
+            images, *others = args
+            args = (images.contiguous(), *others)
+        return func(*args, **kwargs or {})

@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gradcam.errors import UnknownName
 from gradcam.explain import cam
 from gradcam.explain.cam import GRADIENT_METHODS
 from gradcam.images.model_input import normalize
 from gradcam.network.logits import probabilities
 from gradcam.pipeline import Pipeline
-from gradcam.split.parts import Split
-from tools.export.decompositions import decompositions
+from gradcam.split.parts import Split, SplitError
+from gradcam.split.splitter import split
+from tools.export.decompositions import ContiguousPooling, decompositions
 from tools.export.methods import ExportError
 
 Precision = Literal["float32", "float16"]
@@ -66,7 +69,7 @@ class Explained:
         count, targets = target.shape
         settings = self.pipeline.settings
         # The trace assumes nothing about an image but its input size.
-        images = image.reshape(count, *settings.input_size, 3).permute(0, 3, 1, 2)  # → (B, 3, H, W)
+        images = image.reshape(count, *settings.input_size, 3).permute(0, 3, 1, 2).contiguous()  # → (B, 3, H, W)
         with torch.no_grad():
             features = self.parts.features(normalize(images, settings)).float()
             logits = self.parts.logits(features)  # (B, K)
@@ -98,6 +101,21 @@ def _classes(logits: Tensor, target: Tensor) -> Tensor:
     return torch.where(is_open, ranked.gather(1, rank), target)
 
 
+def explain(pipeline: Pipeline, layer: str, method: str) -> Explained:
+    """Split an archive's network for a trace.
+
+    The pipeline keeps weights channels last, which would add strided copies to the graph, so a copy is split.
+
+    Raises:
+        ExportError: the network has no such layer, or cannot be split there.
+    """
+    network = copy.deepcopy(pipeline.network).to(memory_format=torch.contiguous_format)
+    try:
+        return Explained(pipeline, split(network, layer, pipeline.settings.input_size), method)
+    except (SplitError, UnknownName) as error:
+        raise ExportError(str(error)) from error
+
+
 def trace(explained: Explained, precision: Precision = "float32") -> ExportedProgram:
     """Trace an explanation for any number of images and targets.
 
@@ -114,9 +132,18 @@ def trace(explained: Explained, precision: Precision = "float32") -> ExportedPro
     target = torch.full((EXAMPLE_IMAGES, EXAMPLE_TARGETS), -1)
     images, targets = Dim("images", min=1, max=MAX_IMAGES), Dim("targets", min=1, max=MAX_TARGETS)
     shapes = {"image": {0: images}, "target": {0: images, 1: targets}}
+
+    def answer(image: Tensor, target: Tensor) -> Answer:  # make_fx counts a method's `self` as an input
+        # Attention by one operator would have a backward operator that no runtime has.
+        with ContiguousPooling(), sdpa_kernel(SDPBackend.MATH):
+            return explained.answer(image, target)
+
     try:
-        recorded = make_fx(explained.answer, tracing_mode="symbolic", _allow_non_fake_inputs=True)(image, target)
+        recorded = make_fx(
+            answer, decomposition_table=decompositions(), tracing_mode="symbolic", _allow_non_fake_inputs=True
+        )(image, target)
         program = torch.export.export(_Recorded(recorded), (image, target), dynamic_shapes=shapes)
+        # A second time, because only now assignments are operators.
         return program.run_decompositions(decompositions())
     except Exception as error:  # networks and torch's tracers may raise anything
         raise ExportError(f"Cannot trace the network: {error}") from error
