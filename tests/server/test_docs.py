@@ -338,6 +338,11 @@ def check_environment(command: str, _: Workspace) -> None:
         assert (REQUIREMENTS / f"{group}.txt").is_file(), group
 
 
+def check_example(command: str, _: Workspace) -> None:
+    """The program exists; `make export-test` runs the commands of docs/export.md."""
+    assert (ROOT / shlex.split(command)[1]).is_file(), command
+
+
 def check_torchserve(command: str, _: Workspace) -> None:
     """TorchServe's `--help` contains each option used."""
     arguments = command.partition(".venv/bin/torchserve ")[2]
@@ -418,6 +423,7 @@ CHECKS: list[tuple[str, Callable[[str, Workspace], None]]] = [
     (r"\(cd build/rollout && \.\./\.\./\.venv/bin/torchserve ", check_torchserve),
     (r"docker (run|build) |printf .*\| docker build |kind load docker-image ", check_docker),
     (r"\.venv/bin/python -m pytest ", check_pytest),
+    (r"\.venv/bin/python examples/export/", check_example),
 ]
 
 

@@ -11,7 +11,7 @@ from tests.support.exported import MakeArchive, tiny_archive
 
 # These import packages of requirements/export.txt.
 if importlib.util.find_spec("onnxscript") is None:
-    collect_ignore = ["test_command.py", "test_coverage.py", "test_examples.py", "test_repository.py"]
+    collect_ignore = ["test_command.py", "test_coverage.py", "test_docs.py", "test_examples.py", "test_repository.py"]
 
 
 @pytest.fixture(scope="session")
