@@ -31,9 +31,11 @@ LABELS = ("cat", "dog", "Straße", "dog 🐕", "crow")
 MakeArchive = Callable[..., Path]
 
 
-def tiny_archive(folder: Path, labels: tuple[str, ...] = LABELS, **options: object) -> Path:
-    """Build an archive of the tiny network in a folder, with options of `Build`."""
-    (folder / "tiny.py").write_text(TINY)
+def tiny_archive(
+    folder: Path, labels: tuple[str, ...] = LABELS, logits: str = "num_classes", **options: object
+) -> Path:
+    """Build an archive of the tiny network with so many logits in a folder, with options of `Build`."""
+    (folder / "tiny.py").write_text(TINY.replace("num_classes),", f"{logits}),"))
     (folder / "labels.txt").write_text("\n".join(labels), encoding="utf-8")
     settings = {"input_size": (32, 44), "layer": "3.last", "name": "tiny", **options}
     return build(

@@ -9,10 +9,12 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tools.archive.loading import ArchiveError, load
 from tools.benchmarks.method_results import machine
@@ -43,7 +45,7 @@ def write_graphs(archive: Path, folder: Path) -> tuple[tuple[int, int], str]:
     return settings.input_size, f"{settings.architecture}, {settings.method} at {settings.layer}"
 
 
-def calls(folder: Path, runtime: str, image: np.ndarray, threads: int) -> dict[str, Call]:
+def calls(folder: Path, runtime: str, image: NDArray[np.uint8], threads: int) -> dict[str, Call]:
     """Return functions that run the two graphs on images (B, H, W, 3), with one class explained for each."""
     target = np.full((len(image), 1), -1)
     inputs = {"labels": {"image": image}, "maps": {"image": image, "target": target}}
@@ -57,12 +59,12 @@ def calls(folder: Path, runtime: str, image: np.ndarray, threads: int) -> dict[s
         sessions = {
             name: onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=providers) for name in inputs
         }
-        return {name: lambda name=name: sessions[name].run(None, inputs[name]) for name in inputs}
+        return {name: partial(session.run, None, inputs[name]) for name, session in sessions.items()}
     import openvino  # noqa: PLC0415  in the group `export`
 
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     models = {name: openvino.Core().compile_model(folder / f"{name}.xml", "CPU", config) for name in inputs}
-    return {name: lambda name=name: models[name](inputs[name]) for name in inputs}
+    return {name: partial(model, inputs[name]) for name, model in models.items()}
 
 
 def measure(archive: Path, rounds: int, threads: int) -> Iterator[tuple[str, str, int, float, Ratio]]:

@@ -123,7 +123,9 @@ def _build(architecture: str, side: int) -> nn.Module:
         patch = int(architecture.rsplit("_", 1)[1])
         if side % patch:
             raise NetworkError(f"needs a multiple of {patch} pixels")
-        network = torchvision.models.get_model(architecture, weights=None, num_classes=CLASSES, image_size=side)
+        network: nn.Module = torchvision.models.get_model(
+            architecture, weights=None, num_classes=CLASSES, image_size=side
+        )
         return network.eval().requires_grad_(False)
     return architectures.build(architecture, CLASSES)
 

@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 def decompositions() -> Any:
     """Return torch's table of decompositions, with the missing ones added."""
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     table.update(
         {
             aten.max_pool2d_with_indices_backward.default: max_pool_backward,

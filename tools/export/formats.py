@@ -14,7 +14,7 @@ import openvino
 import torch
 from torch.export import ExportedProgram
 
-from tools.export.graph import Answer
+from tools.export.graph import OUTPUTS
 from tools.export.methods import ExportError
 
 INPUTS = ("image", "target")
@@ -46,12 +46,12 @@ def write_onnx(program: ExportedProgram, path: Path, metadata: Mapping[str, str]
 
 
 def _name_outputs(graph: Any) -> None:
-    """Name a graph's outputs as in `Answer`; an inner value that has such a name gets another one."""
+    """Name a graph's outputs as in `OUTPUTS`; an inner value that has such a name gets another one."""
     for node in graph:
         for value in node.outputs:
-            if value.name in Answer._fields:
+            if value.name in OUTPUTS:
                 value.name = f"inner_{value.name}"
-    for value, name in zip(graph.outputs, Answer._fields, strict=True):
+    for value, name in zip(graph.outputs, OUTPUTS, strict=True):
         value.name = name
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,19 +33,15 @@ EXAMPLE_IMAGES, EXAMPLE_TARGETS = 5, 2
 MAX_IMAGES, MAX_TARGETS = 1024, 1024
 
 
-class Answer(NamedTuple):
-    """The outputs of a graph for B images with K classes and T targets each; their names are the outputs' names."""
+# Names of the outputs, in their order.
+OUTPUTS = ("probability", "index", "heatmap", "strength", "evidence")
+Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""The outputs for B images with K classes and T targets each:
 
-    probability: Tensor
-    """(B, K), FP32, as the model's activation gives them."""
-    index: Tensor
-    """(B, T), INT64: the explained classes."""
-    heatmap: Tensor
-    """(B, T, h, w), FP32 in [0, 1]."""
-    strength: Tensor
-    """(B, T), FP32: the maximum of each map before it was divided by it."""
-    evidence: Tensor
-    """(B, T), BOOL: whether the map has any positive value."""
+probability (B, K), FP32, as the model's activation gives them; index (B, T), INT64, the explained classes; heatmap
+(B, T, h, w), FP32 in [0, 1]; strength (B, T), FP32, the maximum of each map before it was divided by it; evidence
+(B, T), BOOL, whether the map has any positive value.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Explained:
         raw = method.maps(self.parts.activations(of_pairs), gradients)  # (N, h, w)
         maps = cam.normalize(raw * is_class.flatten()[:, None, None])
         strength = maps.strengths.reshape(count, targets)  # (N,) → (B, T)
-        return Answer(
+        return (
             probabilities(logits, settings.activation),
             index,
             maps.heatmaps.reshape(count, targets, *raw.shape[1:]),  # (N, h, w) → (B, T, h, w)
@@ -144,9 +140,10 @@ def trace(explained: Explained, precision: Precision = "float32") -> ExportedPro
         )(image, target)
         program = torch.export.export(_Recorded(recorded), (image, target), dynamic_shapes=shapes)
         # A second time, because only now assignments are operators.
-        return program.run_decompositions(decompositions())
+        decomposed: ExportedProgram = program.run_decompositions(decompositions())
     except Exception as error:  # networks and torch's tracers may raise anything
         raise ExportError(f"Cannot trace the network: {error}") from error
+    return decomposed
 
 
 class _Recorded(nn.Module):

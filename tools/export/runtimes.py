@@ -11,7 +11,7 @@ import openvino
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tools.export.graph import Answer
+from tools.export.graph import OUTPUTS
 
 Run = Callable[[Tensor, Tensor], "dict[str, NDArray[np.generic]]"]
 """Maps images (B, H, W, 3) and targets (B, T) to the outputs by name."""
@@ -24,8 +24,8 @@ def load_onnx(path: Path) -> Run:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(image: Tensor, target: Tensor) -> dict[str, NDArray[np.generic]]:
-        values = session.run(Answer._fields, {"image": image.numpy(), "target": target.numpy()})
-        return dict(zip(Answer._fields, values, strict=True))
+        values = session.run(OUTPUTS, {"image": image.numpy(), "target": target.numpy()})
+        return dict(zip(OUTPUTS, values, strict=True))
 
     return run
 
@@ -36,7 +36,7 @@ def load_openvino(path: Path) -> Run:
 
     def run(image: Tensor, target: Tensor) -> dict[str, NDArray[np.generic]]:
         values = model({"image": image.numpy(), "target": target.numpy()})
-        return {name: values[name] for name in Answer._fields}
+        return {name: values[name] for name in OUTPUTS}
 
     return run
 

@@ -119,8 +119,8 @@ def _compare(
     rank = np.minimum(np.cumsum(~named, axis=1) - 1, reference.ranked.shape[1] - 1).clip(0)
     expected = np.where(named, target, np.take_along_axis(reference.ranked, rank, axis=1))
     # Classes of equal probability may change places.
-    both = (np.take_along_axis(reference.probability, classes, axis=1) for classes in (index, expected))
-    _check("probability of index", *both, tolerance.probability, where)
+    ours, theirs = (np.take_along_axis(reference.probability, classes, axis=1) for classes in (index, expected))
+    _check("probability of index", ours, theirs, tolerance.probability, where)
     if not np.array_equal(index[named], target[named]):
         raise ExportError(f"index must be the target, got {index.tolist()} for {target.tolist()} with {where}")
     maps = reference.maps(index)

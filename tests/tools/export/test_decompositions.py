@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -118,7 +119,8 @@ def test_pooling_sets_no_strides(images: Tensor) -> None:
 
 def test_torch_itself_lacks_the_added_decompositions() -> None:
     """An addition that torch has, too, should go."""
-    added = decompositions().keys() - torch.export.default_decompositions().keys()
+    default: Any = torch.export.default_decompositions()
+    added = decompositions().keys() - default.keys()
     assert {str(operator) for operator in added} == {
         "aten.max_pool2d_with_indices_backward.default",
         "aten._adaptive_avg_pool2d_backward.default",
