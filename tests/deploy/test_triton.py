@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.deploy.test_manifests import CRD, closed, validate
+from tests.deploy.test_manifests import INFERENCE_SERVICE, closed, validate
 from tests.support.manifests import Document, only, render
 from tools.export.repository import MAX_BATCH
 
@@ -20,10 +19,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Document:
 
 
 def test_it_is_valid(service: Document) -> None:
-    if not CRD.is_file():
-        pytest.skip(f"{CRD.name}, KServe's definition of an InferenceService, is missing")
-    (version,) = yaml.load(Path(CRD).read_text(), yaml.CSafeLoader)["spec"]["versions"]
-    schema = version["schema"]["openAPIV3Schema"]
+    version = yaml.safe_load(INFERENCE_SERVICE.read_text())
+    schema = version["schema"]
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     validator = Draft202012Validator(closed(schema))
     assert service["apiVersion"] == f"serving.kserve.io/{version['name']}"
