@@ -63,7 +63,7 @@ test: ## run the tests of every change, also on a real TorchServe; downloads no 
 
 test-fast: ## run the tests that take no server and no seconds each
 	@$(ENVIRONMENT) --exact $(TESTED)
-	@$(PYTEST) -m "not slow and not full" tests/gradcam tests/tools tests/lens tests/archive tests/deploy
+	@$(PYTEST) -m "not slow and not full" tests/gradcam tests/tools tests/lens tests/deploy
 
 test-full: ## run every test, with Ray, a browser, real clients, HAProxy, Node, fuzzing for FUZZ seconds, and the image
 	@$(ENVIRONMENT) --exact $(FULLY_TESTED)

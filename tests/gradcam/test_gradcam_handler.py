@@ -252,8 +252,9 @@ def test_a_genuine_describe_request_is_answered(handler: GradCAMHandler, archive
     assert described["device"] == "cpu"
     assert described["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert described["versions"]["pillow"] == PIL.__version__
-    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    assert f'version = "{described["versions"]["gradcam-serving"]}"' in project.read_text(encoding="utf-8").splitlines()
+    code = Path(__file__).resolve().parents[2] / "handler" / "gradcam" / "__init__.py"
+    version = described["versions"]["gradcam-serving"]
+    assert f'__version__ = "{version}"' in code.read_text(encoding="utf-8").splitlines()
 
 
 def test_the_phases_may_be_called_one_by_one(handler: GradCAMHandler) -> None:
