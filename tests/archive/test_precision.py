@@ -234,7 +234,9 @@ def test_precision_below_a_threshold_builds_nothing(
         assert text in error
 
 
-@pytest.mark.parametrize(("milliseconds", "chosen"), [((9.0, 3.0), "int8"), ((3.0, 9.0), "float32")])
+@pytest.mark.parametrize(
+    ("milliseconds", "chosen"), [((9.0, 3.0), "int8"), pytest.param((3.0, 9.0), "float32", marks=pytest.mark.full)]
+)
 def test_auto_takes_the_fastest_that_meets_the_thresholds(
     milliseconds: tuple[float, float],
     chosen: str,

@@ -67,6 +67,7 @@ def test_killed_worker_fails_only_its_batch(target: LoadTarget) -> None:
     assert target.worker() != killed
 
 
+@pytest.mark.full
 def test_stopped_server_answers_or_refuses_connections(target: LoadTarget) -> None:
     report = server_terminated(target, SECONDS)
 
