@@ -39,6 +39,7 @@ def archive(own_network: OwnNetwork, folder: Path, tmp_path_factory: pytest.Temp
             layer=LAYER,
             input_size=(64, 64),
             precision="int8",
+            decoding="exact",
             calibration=folder,
             min_agreement=0.5,
             min_cosine=0.5,
