@@ -13,11 +13,11 @@ COPY requirements/runtime.txt /requirements/
 RUN pip --python /opt/venv/bin/python install \
     --no-cache-dir --no-deps --require-hashes --requirement /requirements/runtime.txt
 
-# ---- Adds the packages of the page's server, and TorchCodec for nvJPEG.
+# ---- Adds the packages of the page's server and of V2's gRPC service, and TorchCodec for nvJPEG.
 FROM packages AS packages-gpu
-COPY requirements/lens.txt requirements/gpu.txt /requirements/
+COPY requirements/lens.txt requirements/grpc.txt requirements/gpu.txt /requirements/
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --require-hashes \
-    --requirement /requirements/lens.txt --requirement /requirements/gpu.txt
+    --requirement /requirements/lens.txt --requirement /requirements/grpc.txt --requirement /requirements/gpu.txt
 
 # ---- Removes what only GPUs need. PyPI's torch for Linux is built for CUDA and cannot be imported without most of its
 # libraries. These can go: triton compiles kernels; cuSOLVER and cuDNN's engines are loaded on first use.
@@ -48,6 +48,7 @@ COPY handler/gradcam/machine.py gradcam/
 COPY tools/__init__.py tools/ports.py tools/
 COPY tools/server/__init__.py tools/server/capacity.py tools/server/healthcheck.py tools/server/
 COPY lens lens/
+COPY kserve_grpc kserve_grpc/
 COPY examples examples/
 
 # ---- Common base of both images. The packages, by far the largest layer, come before the files that change often.

@@ -175,6 +175,8 @@ lock: ## resolve pyproject.toml into the locks in requirements/; UPGRADE=PACKAGE
 		--output-file requirements/lens.txt
 	@$(COMPILE) --group dev --constraint requirements/runtime.txt --constraint requirements/demo.txt \
 		--constraint requirements/timm.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group grpc --constraint requirements/runtime.txt --constraint requirements/dev.txt \
+		--output-file requirements/grpc.txt
 	@$(COMPILE) --group manifests --constraint requirements/runtime.txt --constraint requirements/dev.txt \
 		--output-file requirements/manifests.txt
 	@$(COMPILE) --group browser --constraint requirements/lens.txt --output-file requirements/browser.txt

@@ -1,4 +1,6 @@
-"""Run TorchServe behind HAProxy, and the page if LENS_PORT is set; on SIGTERM every accepted request is completed.
+"""Run TorchServe behind HAProxy, with V2's gRPC service and, if LENS_PORT is set, the page.
+
+On SIGTERM every accepted request is completed.
 
 On SIGTERM TorchServe ends immediately and resets every connection. So HAProxy owns the ports and is stopped first:
 it accepts no new connections and ends after its last response, or after DRAIN_SECONDS. Then TorchServe is stopped.
@@ -20,6 +22,8 @@ from tools.server.capacity import WorkerPlan
 APP = Path(__file__).parent
 STOP_TIMEOUT = 10.0
 RESTART_PAUSE = 5.0
+GRPC, PAGE = "kserve_grpc", "lens"
+NAMES = {GRPC: "The gRPC service", PAGE: "The page"}
 
 
 def environment() -> dict[str, str]:
@@ -44,9 +48,9 @@ def server_command() -> list[str]:
     return [*launcher, *files, "--model-store", os.environ["MODEL_STORE"]]
 
 
-def start_page() -> subprocess.Popen[bytes]:
-    """Start the page's server."""
-    return subprocess.Popen([sys.executable, "-m", "lens"], cwd=APP, start_new_session=True)
+def start(module: str) -> subprocess.Popen[bytes]:
+    """Start a helper, a server without which TorchServe works."""
+    return subprocess.Popen([sys.executable, "-m", module], cwd=APP, start_new_session=True)
 
 
 def main() -> int:
@@ -54,28 +58,32 @@ def main() -> int:
     # Separate process groups: the launcher's contains Java and the workers.
     server = subprocess.Popen(server_command(), env=environment(), start_new_session=True)
     proxy = subprocess.Popen(proxy_command(), start_new_session=True)
-    page = start_page() if "LENS_PORT" in os.environ else None
+    helpers = {module: start(module) for module in (GRPC, *([PAGE] if "LENS_PORT" in os.environ else []))}
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
         proxy.send_signal(signal.SIGUSR1)
-        if page:
-            page.terminate()
+        # The gRPC service continues until HAProxy has ended.
+        if PAGE in helpers:
+            helpers[PAGE].terminate()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    while (ended := os.wait()[0]) == (page and page.pid):
-        page = None
+    while (ended := os.wait()[0]) in (pids := {process.pid: module for module, process in helpers.items()}):
+        module = pids[ended]
+        del helpers[module]
         if not stopping:
-            # TorchServe works without the page.
-            print("The page ended by itself; restarting it", file=sys.stderr, flush=True)
+            print(f"{NAMES[module]} ended by itself; restarting it", file=sys.stderr, flush=True)
             time.sleep(RESTART_PAUSE)
-            page = None if stopping else start_page()
+        if not stopping:
+            helpers[module] = start(module)
     if not stopping:
         print(f"{'HAProxy' if ended == proxy.pid else 'TorchServe'} ended by itself", file=sys.stderr, flush=True)
     proxy.kill()
+    for process in helpers.values():
+        process.kill()
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     server.wait(STOP_TIMEOUT)

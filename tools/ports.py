@@ -15,6 +15,11 @@ GRPC_INFERENCE = INFERENCE + 3
 GRPC_MANAGEMENT = INFERENCE + 4
 LENS = 8090
 
+# In the image HAProxy owns the inference ports, and TorchServe those a thousand above them.
+BEHIND_PROXY = 1000
+# The server of V2's standard gRPC service, on loopback.
+KSERVE_GRPC = 9085
+
 # What a server uses its ports for: the inference port and the four after it.
 PURPOSES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 

@@ -22,6 +22,6 @@ console.log(JSON.stringify({
   single: answer?.predictions[0].label,
   explained: answer?.explanations.length,
   v1: v1.data?.predictions.length,
-  v2: v2.data && "outputs" in v2.data ? v2.data.outputs.map((output) => output.name) : null,
+  v2: typeof v2.data === "object" ? v2.data.outputs.map((output) => output.name) : null,
   error: failure?.code,
 }));

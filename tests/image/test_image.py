@@ -66,6 +66,10 @@ def test_image_contains_only_the_files_for_serving(served: Container) -> None:
         "/app/gradcam/machine.py",
         "/app/haproxy.cfg",
         "/app/healthcheck.py",
+        *(
+            f"/app/kserve_grpc/{name}.py"
+            for name in ("__init__", "__main__", "http_api", "messages", "service", "translation")
+        ),
         "/app/log4j2.xml",
         "/app/metrics.yaml",
         "/app/tools/__init__.py",
@@ -120,11 +124,11 @@ def test_only_the_management_port_is_closed(served: Container) -> None:
     opened = {
         (where, port): served.engine("exec", served.name, "python", "-c", probe, where, str(port), check=False)
         for where in (host, "127.0.0.1")
-        for port in (8080, 8081, 8082, 8083, 8084, 9080, 9083)
+        for port in (8080, 8081, 8082, 8083, 8084, 9080, 9083, 9085)
     }
     reached = {key for key, completed in opened.items() if completed.returncode == 0}
     assert {port for where, port in reached if where == host} == {8080, 8082, 8083}
-    assert {port for where, port in reached if where != host} == {8080, 8081, 8082, 8083, 8084, 9080, 9083}
+    assert {port for where, port in reached if where != host} == {8080, 8081, 8082, 8083, 8084, 9080, 9083, 9085}
 
 
 def test_prometheus_metrics_include_those_of_the_handler(served: Container) -> None:

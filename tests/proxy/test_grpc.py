@@ -1,9 +1,10 @@
-"""The standard name of V2's gRPC service, and the method that clients must not reach."""
+"""Which server answers a gRPC call, and the method that clients must not reach."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -18,43 +19,56 @@ OWN = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """Answers each call with its method and message."""
+    """Answers each call with its own name, the call's method and its message."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def service(self, call: grpc.HandlerCallDetails) -> Any:
-        return grpc.unary_unary_rpc_method_handler(lambda message, _: f"{call.method} ".encode() + message)
+        head = f"{self.name} {call.method} ".encode()
+        return grpc.unary_unary_rpc_method_handler(lambda message, _: head + message)
+
+
+@contextmanager
+def echo(name: str) -> Iterator[int]:
+    """Run a server that echoes, and yield its port."""
+    server = grpc.server(ThreadPoolExecutor(2), [Echo(name)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(None).wait()
 
 
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
-    """A channel to the proxy in front of a server that echoes."""
-    server = grpc.server(ThreadPoolExecutor(2), [Echo()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    """A channel to the proxy in front of TorchServe's gRPC services and V2's."""
     with (
-        proxy(tmp_path_factory.mktemp("grpc"), 9, 9, port) as front,
+        echo("torchserve") as torchserve,
+        echo("kserve") as kserve,
+        proxy(tmp_path_factory.mktemp("grpc"), 9, 9, torchserve, kserve_grpc=kserve) as front,
         grpc.insecure_channel(front.grpc_address, OPTIONS) as connected,
     ):
         yield connected
-    server.stop(None).wait()
 
 
 def call(channel: grpc.Channel, method: str, message: bytes = b"message") -> bytes:
     return bytes(channel.unary_unary(method)(message, timeout=SECONDS))
 
 
-@pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ModelReady", "ModelMetadata", "ModelInfer"])
-def test_standard_name_is_that_of_torchserve(channel: grpc.Channel, method: str) -> None:
-    assert call(channel, f"/{STANDARD}/{method}") == f"/{TORCHSERVE}/{method} message".encode()
+@pytest.mark.parametrize("method", ["ServerLive", "ModelInfer", "ModelStreamInfer"])
+def test_standard_service_is_not_that_of_torchserve(channel: grpc.Channel, method: str) -> None:
+    assert call(channel, f"/{STANDARD}/{method}") == f"kserve /{STANDARD}/{method} message".encode()
 
 
 @pytest.mark.parametrize("method", [f"/{TORCHSERVE}/ModelInfer", f"/{OWN}/Predictions", f"/x{STANDARD}/ModelInfer"])
-def test_other_names_stay(channel: grpc.Channel, method: str) -> None:
-    assert call(channel, method) == f"{method} message".encode()
+def test_other_services_are_those_of_torchserve(channel: grpc.Channel, method: str) -> None:
+    assert call(channel, method) == f"torchserve {method} message".encode()
 
 
-def test_large_messages_pass(channel: grpc.Channel) -> None:
+@pytest.mark.parametrize("service", [TORCHSERVE, STANDARD])
+def test_large_messages_pass(channel: grpc.Channel, service: str) -> None:
     image = bytes(3_000_000)
-    assert call(channel, f"/{STANDARD}/ModelInfer", image).endswith(image)
+    assert call(channel, f"/{service}/ModelInfer", image).endswith(image)
 
 
 @pytest.mark.parametrize("service", [OWN, STANDARD])

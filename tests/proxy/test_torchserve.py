@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
+from kserve_grpc.messages import MESSAGES
 from tests.support import http_client
-from tests.support.grpc_client import OPTIONS, compile_stubs
-from tests.support.proxy import SECONDS, Proxy, proxy
+from tests.support.client_requests import REQUESTS, tensors
+from tests.support.grpc_client import OPTIONS
+from tests.support.proxy import SECONDS, Proxy, image_servers
 from tools.paths import EXAMPLE_IMAGE
 from tools.server.capacity import WorkerPlan
 from tools.server.port_check import free_port
@@ -33,19 +34,9 @@ def front(squash_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     port = free_port()
     with (
         Server([squash_archive], port, plan=WorkerPlan(workers=2, threads=1)),
-        proxy(tmp_path_factory.mktemp("proxy"), port, port + 1, port + 3, model=MODEL) as running,
+        image_servers(tmp_path_factory.mktemp("proxy"), port, MODEL) as running,
     ):
         yield running
-
-
-@pytest.fixture(scope="module")
-def messages(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The messages of V2's gRPC service."""
-    stubs = tmp_path_factory.mktemp("stubs")
-    compile_stubs(stubs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(stubs)
-        return importlib.import_module("open_inference_grpc_pb2")
 
 
 def infer_body() -> dict[str, Any]:
@@ -97,20 +88,47 @@ def test_pipelined_answers_of_two_workers_come_in_order(front: Proxy) -> None:
     assert [len(json.loads(found)) for found in predictions] == counts
 
 
-def test_standard_grpc_name(front: Proxy, messages: ModuleType) -> None:
+def test_standard_grpc_service(front: Proxy) -> None:
     def call(name: str, /, **members: Any) -> Any:
-        request, response = (getattr(messages, f"{name}{part}") for part in ("Request", "Response"))
+        request, response = (MESSAGES[f"{name}{part}"] for part in ("Request", "Response"))
         method = channel.unary_unary(
             f"{STANDARD}{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
         )
         return method(request(**members), timeout=SECONDS)
 
-    contents = messages.InferTensorContents(bytes_contents=[IMAGE])
-    tensor = messages.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1], contents=contents)
+    def infer(**members: Any) -> dict[str, bytes]:
+        response = call("ModelInfer", model_name=MODEL, parameters={"topk": {"int64_param": 2}}, **members)
+        names = [output.name for output in response.outputs]
+        return dict(zip(names, response.raw_output_contents, strict=True))
+
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
     with grpc.insecure_channel(front.grpc_address, OPTIONS) as channel:
         assert call("ServerLive").live
         assert call("ServerReady").ready
         assert call("ModelReady", name=MODEL).ready
-        assert call("ModelMetadata", name=MODEL).name == MODEL
-        outputs = {output.name for output in call("ModelInfer", model_name=MODEL, inputs=[tensor]).outputs}
-    assert {"label", "probability", "heatmap"} <= outputs
+        assert call("ServerMetadata").extensions == ["binary_tensor_data"]
+        metadata = call("ModelMetadata", name=MODEL)
+        raw = infer(inputs=[tensor], raw_input_contents=[len(IMAGE).to_bytes(4, "little") + IMAGE])
+        typed = infer(inputs=[tensor | {"contents": {"bytes_contents": [IMAGE]}}], model_version="1.0")
+        with pytest.raises(grpc.RpcError) as failure:
+            infer(inputs=[tensor | {"contents": {"bytes_contents": [b"no image"]}}])
+    assert (metadata.name, metadata.versions) == (MODEL, ["1.0"])
+    assert raw == typed
+    assert len(np.frombuffer(raw["index"], "<i8")) == 2
+    probabilities = np.frombuffer(raw["probability"], "<f4")
+    answer = http_client.post(f"{front.url}/v2/models/{MODEL}/infer", json=infer_body()).json()
+    (expected,) = (output["data"] for output in answer["outputs"] if output["name"] == "probability")
+    assert probabilities == pytest.approx(expected, abs=1e-6)
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "mage" in failure.value.details()
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_recorded_requests_of_kserves_and_tritons_clients(name: str, front: Proxy) -> None:
+    recorded = REQUESTS[name]
+    url = f"{front.url}/v2/models/{MODEL}/infer"
+    response = http_client.post(url, data=recorded.body, headers=recorded.headers)
+    assert response.status_code == 200, response.text
+    length = response.headers.get("Inference-Header-Content-Length")
+    outputs = tensors(response.content, None if length is None else int(length))
+    assert {"label", "heatmap"} <= outputs.keys()

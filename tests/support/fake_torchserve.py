@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +29,8 @@ class Reply:
     status: int = 200
     body: bytes = b"{}"
     drop: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Besides content type and length."""
 
     @classmethod
     def json(cls, document: Any, status: int = 200) -> Reply:
@@ -64,6 +66,8 @@ def fake_torchserve() -> Iterator[FakeTorchServe]:
             self.send_response(reply.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(reply.body)))
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 # A test may stop its proxy before the answer arrives.

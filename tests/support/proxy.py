@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kserve_grpc.http_api import HttpApi
+from kserve_grpc.service import Service, create_server
 from tools.paths import ROOT
-from tools.ports import GRPC_INFERENCE, HOST, INFERENCE, MANAGEMENT
+from tools.ports import BEHIND_PROXY, GRPC_INFERENCE, HOST, INFERENCE, KSERVE_GRPC, MANAGEMENT
 from tools.server.port_check import free_port
 from tools.server.processes import wait_until
 
@@ -24,8 +26,7 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/u
 MODEL = "m"
 SECONDS = 30
 
-# In the image TorchServe's inference ports are a thousand above the proxy's.
-TORCHSERVE, TORCHSERVE_GRPC = INFERENCE + 1000, GRPC_INFERENCE + 1000
+TORCHSERVE, TORCHSERVE_GRPC = INFERENCE + BEHIND_PROXY, GRPC_INFERENCE + BEHIND_PROXY
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def proxy(
     management: int,
     grpc: int = 9,
     *,
+    kserve_grpc: int = 9,
+    port: int | None = None,
     model: str = MODEL,
     changes: Mapping[str, str] | None = None,
 ) -> Iterator[Proxy]:
@@ -101,13 +104,16 @@ def proxy(
         inference: port of TorchServe's inference API.
         management: port of TorchServe's management API.
         grpc: port of TorchServe's gRPC inference API.
+        kserve_grpc: port of V2's gRPC service.
+        port: of the proxy; None: any free one.
         model: of `/health`.
         changes: texts of the configuration, and what replaces them.
     """
-    port = free_port()
+    port = port or free_port()
     ports = {
         TORCHSERVE: inference,
         TORCHSERVE_GRPC: grpc,
+        KSERVE_GRPC: kserve_grpc,
         MANAGEMENT: management,
         INFERENCE: port,
         GRPC_INFERENCE: port + 3,
@@ -121,6 +127,27 @@ def proxy(
             yield running
         finally:
             process.kill()
+
+
+@contextmanager
+def image_servers(folder: Path, torchserve: int, model: str) -> Iterator[Proxy]:
+    """Run HAProxy and V2's gRPC service in front of a TorchServe, as the image does, for the block.
+
+    Args:
+        folder: for the proxy's configuration.
+        torchserve: port of the inference API; the ports of the others follow.
+        model: of `/health`.
+    """
+    port = free_port()
+    service = Service(torchserve=HttpApi(HOST, torchserve), proxy=HttpApi(HOST, port))
+    server, grpc_port = create_server(f"{HOST}:0", service)
+    server.start()
+    apis = torchserve, torchserve + MANAGEMENT - INFERENCE, torchserve + GRPC_INFERENCE - INFERENCE
+    try:
+        with proxy(folder, *apis, kserve_grpc=grpc_port, port=port, model=model) as running:
+            yield running
+    finally:
+        server.stop(None).wait()
 
 
 def accepts(port: int) -> bool:

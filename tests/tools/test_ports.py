@@ -12,8 +12,6 @@ from tools import ports
 from tools.paths import CONFIG_PROPERTIES, DOCKERFILE, ROOT
 
 HAPROXY = ROOT / "docker" / "haproxy.cfg"
-# In the image HAProxy owns TorchServe's usual ports, and TorchServe those a thousand above.
-BEHIND_HAPROXY = 1000
 
 
 def properties(path: Path) -> dict[str, str]:
@@ -54,8 +52,8 @@ def test_image() -> None:
     (exposed,) = re.findall(r"^EXPOSE (.*)$", DOCKERFILE.read_text(), re.MULTILINE)
     assert exposed.split() == [str(port) for port in (ports.INFERENCE, ports.METRICS, ports.GRPC_INFERENCE)]
     inside = properties(ROOT / "docker" / "torchserve.properties")
-    assert inside["inference_address"] == f"http://{ports.HOST}:{ports.INFERENCE + BEHIND_HAPROXY}"
-    assert inside["grpc_inference_port"] == str(ports.GRPC_INFERENCE + BEHIND_HAPROXY)
+    assert inside["inference_address"] == f"http://{ports.HOST}:{ports.INFERENCE + ports.BEHIND_PROXY}"
+    assert inside["grpc_inference_port"] == str(ports.GRPC_INFERENCE + ports.BEHIND_PROXY)
     assert inside["metrics_address"] == f"http://0.0.0.0:{ports.METRICS}"
 
 
@@ -63,7 +61,8 @@ def test_haproxy() -> None:
     text = HAPROXY.read_text()
     assert re.findall(r"bind :(\d+)", text) == [str(ports.INFERENCE), str(ports.GRPC_INFERENCE)]
     servers = re.findall(rf"server \w+ {re.escape(ports.HOST)}:(\d+)", text)
-    behind = {ports.INFERENCE + BEHIND_HAPROXY, ports.GRPC_INFERENCE + BEHIND_HAPROXY, ports.MANAGEMENT}
+    torchserve = {ports.INFERENCE + ports.BEHIND_PROXY, ports.GRPC_INFERENCE + ports.BEHIND_PROXY, ports.MANAGEMENT}
+    behind = {*torchserve, ports.KSERVE_GRPC}
     assert set(servers) == {str(port) for port in behind}
 
 
