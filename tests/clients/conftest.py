@@ -1,4 +1,7 @@
-"""A real TorchServe, and the environments of the clients in build/: they share no package with the server."""
+"""A real TorchServe, alone and behind the image's HAProxy, and the environments of the clients in build/.
+
+The clients share no package with the server.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,27 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.proxy import image_servers
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.paths import REQUIREMENTS, ROOT
+from tools.server.capacity import WorkerPlan
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
 HERE = Path(__file__).parent
 PYTHON_CLIENTS = ROOT / "build" / "clients"
 NODE_CLIENTS = ROOT / "build" / "clients-node"
+MODEL = "efficientnet_lite0"
 NODE_FILES = ("package.json", "package-lock.json")
 
 
@@ -94,9 +102,29 @@ def node() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    archive = build_mar.build(Build("efficientnet_lite0", engine="eager", output=tmp_path_factory.mktemp("store")))
-    with Server([archive], free_port(), tmp_path_factory.mktemp("logs")) as running:
+    archive = build_mar.build(Build(MODEL, engine="eager", output=tmp_path_factory.mktemp("store")))
+    plan = WorkerPlan(workers=2, threads=1)
+    with Server([archive], free_port(), tmp_path_factory.mktemp("logs"), plan=plan) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where clients find the server."""
+
+    name: str
+    """`alone`: TorchServe; `image`: the image's HAProxy and gRPC service in front of it."""
+    address: str
+    grpc_address: str
+
+
+@pytest.fixture(scope="session", params=["alone", "image"])
+def place(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    if request.param == "alone":
+        yield Place("alone", urlsplit(server.inference_url).netloc, server.grpc_inference_address)
+        return
+    with image_servers(tmp_path_factory.mktemp("proxy"), urlsplit(server.inference_url).port or 0, MODEL) as front:
+        yield Place("image", urlsplit(front.url).netloc, front.grpc_address)
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,33 @@
-"""Every kind of call of Triton's clients: triton_calls.py HOST:PORT GRPC_HOST:PORT MODEL IMAGE."""
+"""Every kind of call of Triton's two clients: triton_calls.py http|grpc HOST:PORT MODEL IMAGE.
+
+Prints JSON: for each call the most probable label or another value, or the text of the exception.
+"""
 
 from __future__ import annotations
 
 import base64
-import io
+import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc as triton_grpc
-import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-address, grpc_address, model, path = sys.argv[1:]
-data = Path(path).read_bytes()
+protocol, address, model, path = sys.argv[1:]
+triton: Any = importlib.import_module(f"tritonclient.{protocol}")
 client = triton.InferenceServerClient(address)
+data = Path(path).read_bytes()
+FILES = np.array([data], dtype=object)
+TEXTS = np.array([base64.b64encode(data)], dtype=object)
+PIXELS = np.load(Path(path).with_suffix(".npy"))[None]  # (1, H, W, 3)
 
 
-def tensor(array: Any, *, binary: bool = True, datatype: str = "BYTES") -> Any:
+def tensor(array: Any, datatype: str = "BYTES", **how: bool) -> Any:
     made = triton.InferInput("any", array.shape, datatype)
-    made.set_data_from_numpy(array, binary_data=binary)
+    made.set_data_from_numpy(array, **how)
     return made
 
 
@@ -30,31 +36,60 @@ def top(result: Any) -> Any:
     return label.decode() if isinstance(label, bytes) else label
 
 
-files = np.array([data], dtype=object)
-texts = np.array([base64.b64encode(data)], dtype=object)
-pixels = np.load(io.BytesIO(Path(path).with_suffix(".npy").read_bytes()))  # (H, W, 3)
-outputs = [triton.InferRequestedOutput(name, binary_data=name != "label") for name in ("label", "heatmap")]
-found = {
-    "live": client.is_server_live(),
-    "binary": top(client.infer(model, [tensor(files)])),
-    "json": top(client.infer(model, [tensor(texts, binary=False)])),
-    "pixels": top(client.infer(model, [tensor(pixels[None], datatype="UINT8")])),
-    "outputs": top(client.infer(model, [tensor(files)], outputs=outputs)),
-    "gzip": top(client.infer(model, [tensor(files)], request_compression_algorithm="gzip")),
-    "deflate": top(client.infer(model, [tensor(files)], request_compression_algorithm="deflate")),
-    "sequence": top(client.infer(model, [tensor(files)], sequence_id=3, sequence_start=True, priority=1, timeout=9)),
-    "async": top(client.async_infer(model, [tensor(files)]).get_result()),
+def infer(array: Any = FILES, datatype: str = "BYTES", **options: Any) -> Any:
+    return client.infer(model, [tensor(array, datatype)], **options)
+
+
+def selected(*names: str) -> list[str]:
+    outputs = [triton.InferRequestedOutput(name) for name in names]
+    result = infer(outputs=outputs)
+    return [name for name in OUTPUTS if result.as_numpy(name) is not None]
+
+
+def metadata(found: Any) -> list[str]:
+    tensors = found["inputs"] if protocol == "http" else found.inputs
+    return [tensor["name"] if protocol == "http" else tensor.name for tensor in tensors]
+
+
+def extensions(found: Any) -> list[str]:
+    return list(found["extensions"] if protocol == "http" else found.extensions)
+
+
+OUTPUTS = ("label", "index", "heatmap", "probability")
+CALLS: dict[str, Callable[[], Any]] = {
+    "live": client.is_server_live,
+    "ready": client.is_server_ready,
+    "model ready": lambda: client.is_model_ready(model),
+    "version ready": lambda: client.is_model_ready(model, "1.0"),
+    "extensions": lambda: extensions(client.get_server_metadata()),
+    "metadata": lambda: metadata(client.get_model_metadata(model)),
+    "encoded image": lambda: top(infer()),
+    "pixels": lambda: top(infer(PIXELS, "UINT8")),
+    "identifier": lambda: top(infer(request_id="7")),
+    "sequence": lambda: top(infer(sequence_id=3, sequence_start=True, priority=1, timeout=9)),
+    "selected": lambda: selected("label", "heatmap"),
+    "parameters": lambda: list(infer(parameters={"explain": 2, "topk": 3}).as_numpy("heatmap").shape),
+    "version": lambda: top(infer(model_version="1.0")),
+    "unknown version": lambda: infer(model_version="7"),
+    "unknown model": lambda: client.infer("none", [tensor(FILES)]),
+    "invalid option": lambda: infer(parameters={"topk": 0}),
+    "no image": lambda: infer(np.array([b"no image"], dtype=object)),
+    "config": lambda: str(client.get_model_config(model)),
 }
-for name, call in {
-    "error": lambda: client.infer(model, [tensor(files)], parameters={"topk": 0}),
-    "version": lambda: client.infer(model, [tensor(files)], model_version="1.0"),
-}.items():
+HTTP: dict[str, Callable[[], Any]] = {
+    "base64": lambda: top(client.infer(model, [tensor(TEXTS, binary_data=False)])),
+    "JSON outputs": lambda: top(infer(outputs=[triton.InferRequestedOutput("label", binary_data=False)])),
+    "gzip": lambda: top(infer(request_compression_algorithm="gzip")),
+    "deflate": lambda: top(infer(request_compression_algorithm="deflate")),
+    "async": lambda: top(client.async_infer(model, [tensor(FILES)]).get_result()),
+}
+
+
+def outcome(call: Callable[[], Any]) -> Any:
     try:
-        call()
+        return call()
     except InferenceServerException as error:
-        found[name] = str(error)
-try:
-    triton_grpc.InferenceServerClient(grpc_address).is_server_live()
-except InferenceServerException as error:
-    found["grpc"] = str(error)
-print(json.dumps(found))
+        return str(error)
+
+
+print(json.dumps({name: outcome(call) for name, call in (CALLS | (HTTP if protocol == "http" else {})).items()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gradcam.options import Options
 from tests.proxy.conftest import Proxied
 from tests.support import http_client
 from tests.support.fake_torchserve import Received, Reply
@@ -127,6 +129,35 @@ def test_error_of_the_handler_stays(proxied: Proxied) -> None:
         proxied.inference.reply = lambda request, reply=reply: reply  # type: ignore[misc]
         response = http_client.post(f"{proxied.proxy.url}{INFER}", json={})
         assert (response.status_code, response.json()) == (status, document)
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_error_of_a_body_that_the_handler_does_not_recognize_is_a_text_in_v2(proxied: Proxied, status: int) -> None:
+    document = {"error": {"code": "invalid_request", "message": 'Body is not valid JSON: "ü"'}}
+    proxied.inference.reply = lambda request: Reply.json(document, status)
+    response = http_client.post(f"{proxied.proxy.url}{INFER}", data=b"{")
+    assert response.status_code == status
+    assert response.json() == {"error": document["error"]["message"], "code": "invalid_request"}
+    response = http_client.post(f"{proxied.proxy.url}{PREDICT}", data=b"{")
+    assert (response.status_code, response.json()) == (status, document)
+
+
+@pytest.mark.parametrize("option", sorted({field.name for field in dataclasses.fields(Options)}))
+@pytest.mark.parametrize("path", [PREDICT, "/explanations/m/1.0", "/v1/models/m:predict", INFER])
+def test_option_in_the_query_is_an_error(proxied: Proxied, path: str, option: str) -> None:
+    for query in (f"{option}=1", f"a=b&{option}=1&c=d"):
+        response = http_client.post(f"{proxied.proxy.url}{path}?{query}", json={})
+        error = response.json()["error"]
+        message = error if path == INFER else error["message"]
+        assert response.status_code == 400
+        assert message.startswith("Options in the query have no effect; send them as ")
+    assert proxied.inference.received == []
+
+
+@pytest.mark.parametrize("path", ["/predictions/m?t=1", "/predictions/m?stopk=1", "/models/m/invoke?topk=1"])
+def test_other_queries_stay(proxied: Proxied, path: str) -> None:
+    assert http_client.post(f"{proxied.proxy.url}{path}", json={}).status_code == 200
+    assert [request.target for request in proxied.inference.received] == [path]
 
 
 def test_version_in_a_v2_path_selects_it(proxied: Proxied) -> None:

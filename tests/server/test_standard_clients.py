@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -91,3 +92,76 @@ def test_labels_in_utf8_headers_and_with_commas(crop: Model) -> None:
     response = crop.post(Call(IMAGE, {"Gradcam-Targets": "grünes Dreieck".encode().decode("latin-1")}))
     code, message = error(response, 422)
     assert (code, "'grünes Dreieck'" in message) == ("unknown_class", True)
+
+
+# ----------------------------------------------------------------------------- limits
+
+
+def binary(tensor: dict[str, Any], tail: bytes, **headers: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of a V2 request with one binary tensor."""
+    head = json.dumps({"inputs": [{"name": "x", "parameters": {"binary_data_size": len(tail)}, **tensor}]}).encode()
+    return head + tail, {LENGTH: str(len(head)), **headers}
+
+
+def compressed(body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+    return gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
+
+
+DEEP = b"[" * 200_000
+BOMB = 100 * 2**20
+# Each request is made when its test runs.
+HOSTILE: dict[str, tuple[Callable[[], tuple[bytes, dict[str, str]]], int, str]] = {
+    "compressed zeros": (lambda: compressed(bytes(BOMB), {}), 413, "image_too_large"),
+    "compressed tensor": (
+        lambda: compressed(*binary({"shape": [1, 8000, 8000, 3], "datatype": "UINT8"}, bytes(BOMB))),
+        413,
+        "image_too_large",
+    ),
+    "compressed blanks": (
+        lambda: compressed(b"{" + b" " * BOMB + b"}", {"Content-Type": "application/json"}),
+        413,
+        "image_too_large",
+    ),
+    "pixels that are not sent": (
+        lambda: binary({"shape": [1, 2**31, 2**31, 3], "datatype": "UINT8"}, b"\0\0\0"),
+        400,
+        "invalid_request",
+    ),
+    "images that are not sent": (
+        lambda: binary({"shape": [2**62], "datatype": "BYTES"}, b""),
+        422,
+        "too_many_instances",
+    ),
+    "empty images": (
+        lambda: binary({"shape": [10**6], "datatype": "BYTES"}, bytes(4 * 10**6)),
+        422,
+        "too_many_instances",
+    ),
+    "an element of 4 GiB": (lambda: binary({"shape": [1], "datatype": "BYTES"}, b"\xff" * 8), 400, "invalid_request"),
+    "many dimensions": (lambda: binary({"shape": [1] * 10**5, "datatype": "UINT8"}, b""), 400, "invalid_request"),
+    "deep JSON before a tensor": (lambda: (DEEP, {LENGTH: str(len(DEEP))}), 400, "invalid_request"),
+    "deep JSON without a type": (lambda: (b'{"inputs":' + DEEP, {}), 400, "invalid_request"),
+    "deep JSON that is compressed": (lambda: compressed(b'{"inputs":' + DEEP, {}), 400, "invalid_request"),
+    "a million outputs": (
+        lambda: (
+            json.dumps({"inputs": [], "outputs": [{"name": "label"}] * 10**6}).encode(),
+            {"Content-Type": "application/json"},
+        ),
+        400,
+        "invalid_request",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_limits_hold_for_what_standard_clients_may_send(name: str, squash: Model) -> None:
+    make, status, code = HOSTILE[name]
+    body, headers = make()
+    response = post(squash, "/v2/models/squash/infer", body, headers)
+
+    assert response.status_code == status, response.text
+    document = response.json()
+    # Whether the handler detects V2 decides the form.
+    assert (document.get("code") or document["error"]["code"]) == code
+    assert len(response.content) < 500
+    check(parsed(squash.post(Call(IMAGE))), squash, SAMPLE)

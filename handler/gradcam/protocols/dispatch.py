@@ -57,7 +57,9 @@ def parse(payload: Payload, model: ServedModel, max_instances: int, max_unpacked
     try:
         return _read(payload, _decompressed(payload, max_unpacked_bytes), model, max_instances)
     except RequestError as error:
-        return RequestGroup([error], single_image.reply)
+        # Only V2 has this header.
+        is_v2 = LENGTH_HEADER.lower() in payload.headers
+        return kserve_v2.rejected(error) if is_v2 else RequestGroup([error], single_image.reply)
 
 
 def render(group: RequestGroup, results: Sequence[Result | RequestError], max_bytes: int) -> Reply:
@@ -82,7 +84,8 @@ def _read(payload: Payload, body: Any, model: ServedModel, max_instances: int) -
     accept = payload.headers.get("accept", "")
     length = payload.headers.get(LENGTH_HEADER.lower())
     if length is not None and isinstance(body, bytes | bytearray):
-        return _read_binary(body, length, options, model, max_instances)
+        document, tail = kserve_binary.split(body, length)
+        return kserve_v2.read(document, options, model, max_instances, tail)
     document = _json(body, payload.content_type)
     if document is None:
         fields = _form_fields(body) if isinstance(body, Form) else {"image": body}
@@ -99,17 +102,6 @@ def _read(payload: Payload, body: Any, model: ServedModel, max_instances: int) -
 def _decompressed(payload: Payload, max_bytes: int) -> Any:
     body, encoding = payload.body, payload.headers.get("content-encoding", "")
     return decompress(body, encoding, max_bytes) if isinstance(body, bytes | bytearray) else body
-
-
-def _read_binary(
-    body: bytes | bytearray, length: str, options: Mapping[str, Any], model: ServedModel, max_instances: int
-) -> RequestGroup:
-    """Parse a body that may have binary tensors, which only V2 has."""
-    try:
-        document, tail = kserve_binary.split(body, length)
-    except RequestError as error:
-        return kserve_v2.rejected(error)
-    return kserve_v2.read(document, options, model, max_instances, tail)
 
 
 def _form_fields(form: Form) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 from typing import Any
@@ -56,8 +57,8 @@ def described(data: bytes, shape: list[int], datatype: str = "BYTES", **members:
     return {"inputs": [tensor], **members}
 
 
-def rejection(body: bytes, length: str) -> RequestError:
-    group = parse(body, length)
+def rejection(body: bytes, length: str, **headers: str) -> RequestError:
+    group = parse(body, length, **headers)
     (error,) = group.requests
     assert isinstance(error, RequestError)
     document = json.loads(str(dispatch.render(group, [error], NO_LIMIT).body))
@@ -193,6 +194,19 @@ def test_lengths_that_are_rejected(length: str) -> None:
 @pytest.mark.parametrize("text", ["[]", "{", "7", '{"instances": []}', "[" * 100_000])
 def test_json_that_is_rejected(text: str) -> None:
     assert "JSON" in str(rejection(text.encode(), str(len(text))))
+
+
+@pytest.mark.parametrize(
+    ("sent", "encoding", "code"),
+    [
+        (b"no gzip", "gzip", "invalid_request"),
+        (b"", "br", "unsupported_encoding"),
+        (gzip.compress(bytes(MAX_UNPACKED + 1)), "gzip", "image_too_large"),
+    ],
+    ids=["invalid", "unsupported", "bomb"],
+)
+def test_compressed_bodies_that_are_rejected(sent: bytes, encoding: str, code: str) -> None:
+    assert rejection(sent, "7", **{"content-encoding": encoding}).code == code
 
 
 lengths = st.integers(-2, 300).map(str) | st.text(max_size=8)
