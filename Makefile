@@ -82,7 +82,7 @@ coverage: ## run the tests of `make test` and list the lines and branches that t
 
 lens-test: ## test the page in a real browser; as root, installs Debian's Chromium if missing
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
-	@scripts/chromium.sh
+	@scripts/install_debian.sh chromium chromium chromium-browser google-chrome
 	@$(VENV)/python -m pytest tests/browser
 
 node-test: ## lint the page's JavaScript and the workflows, and test the page's arithmetic; needs Node 20.19
@@ -90,12 +90,12 @@ node-test: ## lint the page's JavaScript and the workflows, and test the page's 
 
 clients-test: ## test real clients (needs Node 20), and the image's HAProxy (as root, installs Debian's haproxy)
 	@$(ENVIRONMENT) $(TESTED)
-	@scripts/haproxy.sh
+	@scripts/install_debian.sh haproxy haproxy
 	@$(VENV)/python -m pytest tests/clients tests/proxy
 
 lens-screenshots: ## retake the screenshots of the page in docs/
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
-	@scripts/chromium.sh
+	@scripts/install_debian.sh chromium chromium chromium-browser google-chrome
 	@$(VENV)/python scripts/screenshots.py
 
 lint: ## run ruff and mypy, and compare the locks with pyproject.toml

@@ -77,6 +77,7 @@ class Service:
         name, version = quote(request.model_name, safe=""), quote(request.model_version, safe="")
         # TorchServe has no versions in V2's paths. The handler detects V2 from the body at any path.
         path = f"/predictions/{name}/{version}" if version else f"/v2/models/{name}/infer"
+        headers |= _authorization(context)
         seconds = context.time_remaining()
         response = _answer(lambda: self.torchserve.request("POST", path, seconds, body, headers), context)
         if response.status != 200:
@@ -92,7 +93,8 @@ class Service:
         return response
 
     def _get(self, path: str, context: Any) -> Response:
-        return _answer(lambda: self.proxy.request("GET", path, context.time_remaining()), context)
+        headers = _authorization(context)
+        return _answer(lambda: self.proxy.request("GET", path, context.time_remaining(), headers=headers), context)
 
 
 def _answer(request: Callable[[], Response], context: Any) -> Response:
@@ -111,6 +113,11 @@ def _abort(response: Response, context: Any) -> None:
     document = response.document if isinstance(response.document, dict) else {}
     message = document.get("error") or document.get("message") or f"TorchServe returned HTTP status {response.status}"
     context.abort(CODES.get(response.status, grpc.StatusCode.INTERNAL), str(message))
+
+
+def _authorization(context: Any) -> dict[str, str]:
+    """Return the client's token, if it sent one, as TorchServe expects it."""
+    return {name: value for name, value in context.invocation_metadata() if name == "authorization"}
 
 
 def _code(response: Response) -> Any:

@@ -26,14 +26,15 @@ class Served:
     torchserve: FakeTorchServe
     proxy: FakeTorchServe
 
-    def call(self, name: str, /, seconds: float = SECONDS, **members: Any) -> Any:
+    def call(self, name: str, /, seconds: float = SECONDS, token: str | None = None, **members: Any) -> Any:
         """Call a method with a message that has these members."""
+        metadata = [] if token is None else [("authorization", token), ("other", "x")]
         method = self.channel.unary_unary(
             f"/{SERVICE}/{name}",
             request_serializer=MESSAGES[f"{name}Request"].SerializeToString,
             response_deserializer=MESSAGES[f"{name}Response"].FromString,
         )
-        return method(MESSAGES[f"{name}Request"](**members), timeout=seconds)
+        return method(MESSAGES[f"{name}Request"](**members), timeout=seconds, metadata=metadata)
 
     def error(self, name: str, /, seconds: float = SECONDS, **members: Any) -> tuple[grpc.StatusCode, str]:
         """Call a method that fails; return its status and message."""

@@ -144,6 +144,16 @@ def test_metadata(served: Served) -> None:
     assert [request.target for request in served.proxy.received] == ["/v2/models/m/versions/2.0", "/v2"]
 
 
+def test_token_of_the_client_is_passed_on(served: Served) -> None:
+    served.torchserve.reply = binary_reply
+    served.call("ModelInfer", token="Bearer t", **INFER)
+    served.call("ServerReady", token="Bearer t")
+    for api in (served.torchserve, served.proxy):
+        (request,) = api.received
+        assert request.headers["authorization"] == "Bearer t"
+        assert "other" not in request.headers
+
+
 def test_port_in_use_is_an_error() -> None:
     apis = HttpApi("127.0.0.1", 9), HttpApi("127.0.0.1", 9)
     server, port = create_server("127.0.0.1:0", Service(*apis))
