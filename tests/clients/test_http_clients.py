@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import HERE, MODEL, Place, run
+from tests.support import http_client
 
 CAT = "Egyptian cat"
 IMAGE_TYPE = "Content-Type: image/png"
@@ -73,6 +74,20 @@ def test_curl_without_a_type(name: str, place: Place, image: Path, bodies: dict[
     else:
         # TorchServe fails on an image, and gives JSON to the handler as a form.
         assert json.loads(answer)["code"] == 500 if name == "image" else "sent as a form" in answer.decode()
+
+
+def test_sagemakers_form(place: Place, image: Path) -> None:
+    url = f"http://{place.address}/invocations?model_name={MODEL}"
+    assert label(http_client.post(url, data=image.read_bytes(), headers={"Content-Type": "image/png"}).content) == CAT
+
+
+def test_options_in_the_query(place: Place, image: Path) -> None:
+    url = f"http://{place.address}/predictions/{MODEL}?topk=2"
+    response = http_client.post(url, data=image.read_bytes(), headers={"Content-Type": "image/png"})
+    if place.name == "image":
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_option")
+    else:
+        assert len(response.json()["predictions"]) == 5
 
 
 def wget(place: Place, file: Path, *options: str) -> subprocess.CompletedProcess[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from gradcam.errors import InvalidRequest, truncated_repr
@@ -60,30 +59,34 @@ def images(tensor: Mapping[str, Any], tail: memoryview | None, max_instances: in
             f"Input tensor's datatype must be BYTES (encoded images) or UINT8 (pixels [n, H, W, {CHANNELS}]), "
             f"got {truncated_repr(datatype)}"
         )
-    data = kserve_binary.tensor_bytes(parameters(tensor), tail)
-    values = tensor.get("data")
-    if data is None and not isinstance(values, list):
+    binary = kserve_binary.tensor_bytes(parameters(tensor), tail)
+    data = tensor.get("data")
+    if binary is None and not isinstance(data, list):
         raise InvalidRequest(
-            f"Input tensor's data must be binary, or a list as in {INPUT_FORM}; got {truncated_repr(values)}"
+            f"Input tensor's data must be binary, or a list as in {INPUT_FORM}; got {truncated_repr(data)}"
         )
-    return readers[datatype](tensor, data, max_instances)
+    return readers[datatype](tensor, binary, max_instances)
 
 
-def _files(tensor: Mapping[str, Any], data: memoryview | None, max_instances: int) -> list[Any]:
+def _files(tensor: Mapping[str, Any], binary: memoryview | None, max_instances: int) -> list[Any]:
     shape = tensor.get("shape")
-    if data is None:
+    sizes = _sizes(shape)
+    if binary is None:
         files = list(_elements(tensor["data"]))
         check_count(len(files), max_instances)
-        _check_file_shape(shape, len(files))
+        if not _has_elements(sizes, len(files)):
+            raise InvalidRequest(
+                f"Input tensor's shape must be [{len(files)}], the number of images, got {truncated_repr(shape)}"
+            )
         return files
-    sizes = _sizes(shape)
+    # Only the shape says how many elements to expect in the bytes.
     if not sizes or min(sizes) < 1:
         raise InvalidRequest(f"Shape of a binary BYTES tensor must be [n], n images, got {truncated_repr(shape)}")
     check_count(math.prod(sizes), max_instances)
-    return [*kserve_binary.elements(data, math.prod(sizes))]
+    return [*kserve_binary.elements(binary, math.prod(sizes))]
 
 
-def _pixels(tensor: Mapping[str, Any], data: memoryview | None, max_instances: int) -> list[Any]:
+def _pixels(tensor: Mapping[str, Any], binary: memoryview | None, max_instances: int) -> list[Any]:
     shape = tensor.get("shape")
     sizes = _sizes(shape)
     if len(sizes) != MAX_DIMENSIONS or min(sizes) < 1 or sizes[3] != CHANNELS:
@@ -94,7 +97,7 @@ def _pixels(tensor: Mapping[str, Any], data: memoryview | None, max_instances: i
     count, height, width, _ = sizes
     check_count(count, max_instances)
     size = height * width * CHANNELS
-    values = memoryview(_pixel_bytes(tensor["data"], count * size)) if data is None else data
+    values = memoryview(_pixel_bytes(tensor["data"])) if binary is None else binary
     if len(values) != count * size:
         raise InvalidRequest(
             f"UINT8 tensor of shape {truncated_repr(sizes)} must have {count * size:,} values, got {len(values):,}"
@@ -102,10 +105,9 @@ def _pixels(tensor: Mapping[str, Any], data: memoryview | None, max_instances: i
     return [RawPixels(width, height, bytes(values[start : start + size])) for start in range(0, count * size, size)]
 
 
-def _pixel_bytes(data: list[Any], count: int) -> bytes:
-    """Return the values of a JSON tensor, at most one more than `count`."""
+def _pixel_bytes(data: list[Any]) -> bytes:
     try:
-        return bytes(islice(_elements(data), count + 1))
+        return bytes(_elements(data))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest("Values of a UINT8 tensor must be integers from 0 to 255") from error
 
@@ -130,12 +132,11 @@ def _sizes(shape: Any) -> list[int]:
     return sizes if valid else []
 
 
-def _check_file_shape(shape: Any, count: int) -> None:
-    """Check that a shape has `count` elements; one of its sizes may be unknown."""
-    sizes = _sizes(shape)
+def _has_elements(sizes: list[int], count: int) -> bool:
+    """Tell whether a shape may have `count` elements; one of its sizes may be unknown."""
     known = [size for size in sizes if size != UNKNOWN_SIZE]
-    valid = sizes and all(0 < size <= count for size in known) and len(sizes) - len(known) <= 1
-    if not valid or (count % math.prod(known) if len(known) < len(sizes) else math.prod(known) != count):
-        raise InvalidRequest(
-            f"Input tensor's shape must be [{count}], the number of images, got {truncated_repr(shape)}"
-        )
+    if not sizes or min(known, default=1) < 1:
+        return False
+    if len(known) == len(sizes):
+        return math.prod(known) == count
+    return len(known) == len(sizes) - 1 and count % math.prod(known) == 0

@@ -7,7 +7,7 @@ fewer explanations than another, as a threshold may select.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from gradcam.errors import RequestError
@@ -20,7 +20,7 @@ Tensor = dict[str, Any]
 Builder = Callable[[Results, Result], Tensor | None]
 
 
-def outputs(results: Results, first: Result | None, names: Sequence[str]) -> list[Tensor]:
+def outputs(results: Results, first: Result | None, names: Collection[str]) -> list[Tensor]:
     """Return the tensors of a reply.
 
     Args:

@@ -7,7 +7,7 @@ the model by the path, and has neither priorities nor sequences.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,15 +28,14 @@ UNSUPPORTED_OF_OUTPUTS = ("classification", "shared_memory_region")
 class RequestedOutputs:
     """The output tensors that a client requests."""
 
-    names: tuple[str, ...] = ()
-    """Empty: all."""
-    binary: Mapping[str, bool] | None = None
-    """By name, whether the tensor is binary."""
+    named: Mapping[str, bool] = field(default_factory=dict)
+    """The tensors by name, and whether each is binary; empty: all tensors."""
     binary_by_default: bool = False
+    """Whether tensors are binary if none is named."""
 
     def is_binary(self, name: str) -> bool:
         """Tell whether a tensor is sent as bytes behind the JSON."""
-        return (self.binary or {}).get(name, self.binary_by_default)
+        return self.named.get(name, self.binary_by_default)
 
 
 # ----------------------------------------------------------------------------- request
@@ -64,7 +63,8 @@ def read(
     try:
         check_members(body, MEMBERS)
         reply = partial(_reply, model, _id(body), _requested_outputs(body))
-        return RequestGroup(_requests(body, [header_options, _options(body)], max_instances, tail), reply)
+        tensor = kserve_inputs.only_tensor(body["inputs"])
+        return RequestGroup(_requests(tensor, tail, [header_options, _options(body)], max_instances), reply)
     except RequestError as error:
         return rejected(error)
 
@@ -83,19 +83,20 @@ def read_model_infer(body: Mapping[str, Any], model: ServedModel, max_instances:
     identifier = body.get("id")
     reply = partial(_model_infer_reply, model, identifier if isinstance(identifier, str) else "")
     try:
-        _check_contents(body)
-        return RequestGroup(_requests(body, [], max_instances, None), reply)
+        tensor = kserve_inputs.only_tensor(body["inputs"])
+        _check_contents(tensor)
+        return RequestGroup(_requests(tensor, None, [], max_instances), reply)
     except RequestError as error:
         return RequestGroup([error], reply)
 
 
 def _requests(
-    body: Mapping[str, Any],
+    tensor: Mapping[str, Any],
+    tail: memoryview | None,
     general_options: Sequence[Mapping[str, Any]],
     max_instances: int,
-    tail: memoryview | None,
 ) -> list[Request | RequestError]:
-    tensor = kserve_inputs.only_tensor(body["inputs"])
+    """Return a request for each image of a tensor, whose own parameters override the general options."""
     images = kserve_inputs.images(tensor, tail, max_instances)
     own_options = _without(parameters(tensor), kserve_inputs.TENSOR_PARAMETERS)
     return [read_image({IMAGE: image}, [*general_options, own_options], len(images)) for image in images]
@@ -109,12 +110,13 @@ def _without(members: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, A
     return {name: value for name, value in members.items() if name not in names}
 
 
-def _check_contents(body: Mapping[str, Any]) -> None:
-    tensor = kserve_inputs.only_tensor(body["inputs"])
+def _check_contents(tensor: Mapping[str, Any]) -> None:
+    """Check that a tensor of `ModelInfer` has images, and tell the client why it may have none."""
     if not tensor.get("data"):
         raise InvalidRequest(
-            "Input tensor arrived empty: TorchServe drops raw_input_contents, which standard gRPC clients send; "
-            "send the images in the tensor's contents.bytes_contents, or use V2 over HTTP"
+            "Input tensor arrived empty: TorchServe drops raw_input_contents, which standard gRPC clients send; send "
+            "the images in the tensor's contents.bytes_contents, use V2 over HTTP, or call the serving image's "
+            "inference.GRPCInferenceService"
         )
 
 
@@ -129,20 +131,20 @@ def _requested_outputs(body: Mapping[str, Any]) -> RequestedOutputs:
     outputs = body.get("outputs", [])
     if not isinstance(outputs, list):
         raise InvalidRequest(f'outputs must be a list of {{"name": …}}, got {truncated_repr(outputs)}')
-    members = [output if isinstance(output, Mapping) else {} for output in outputs]
-    binary = {
-        _output_name(output): _flag("binary_data", parameters(output)["binary_data"])
-        for output in members
-        if "binary_data" in parameters(output)
-    }
-    for name in (name for output in members for name in UNSUPPORTED_OF_OUTPUTS if name in parameters(output)):
-        raise InvalidRequest(f"Parameter {name!r} of an output is not supported; omit it")
-    default = _flag(BINARY_OUTPUT, parameters(body).get(BINARY_OUTPUT, False))
-    return RequestedOutputs(tuple(map(_output_name, members)), binary, default)
+    binary_by_default = _flag(BINARY_OUTPUT, parameters(body).get(BINARY_OUTPUT, False))
+    named = {}
+    for output in outputs:
+        name = _output_name(output)
+        options = parameters(output)
+        for unsupported in UNSUPPORTED_OF_OUTPUTS:
+            if unsupported in options:
+                raise InvalidRequest(f"Parameter {unsupported!r} of an output is not supported; omit it")
+        named[name] = _flag("binary_data", options.get("binary_data", binary_by_default))
+    return RequestedOutputs(named, binary_by_default)
 
 
-def _output_name(output: Mapping[str, Any]) -> str:
-    name = output.get("name")
+def _output_name(output: Any) -> str:
+    name = output.get("name") if isinstance(output, Mapping) else None
     if isinstance(name, str) and name in OUTPUTS:
         return name
     near = suggestions(name, OUTPUTS) if isinstance(name, str) else ""
@@ -180,7 +182,7 @@ def _model_infer_reply(model: ServedModel, identifier: str, results: Results) ->
 
 def _tensor_reply(model: ServedModel, identifier: str | None, requested: RequestedOutputs, results: Results) -> Reply:
     first = next((result for result in results if isinstance(result, Result)), None)
-    tensors = kserve_tensors.outputs(results, first, requested.names)
+    tensors = kserve_tensors.outputs(results, first, requested.named)
     tails = [kserve_binary.encode(tensor) if requested.is_binary(tensor["name"]) else None for tensor in tensors]
     document = {
         "model_name": model.name,

@@ -169,6 +169,12 @@ def test_values_that_are_not_pixels_are_rejected(data: list[Any]) -> None:
     assert str(error) == "Values of a UINT8 tensor must be integers from 0 to 255"
 
 
+def test_a_huge_shape_of_pixels_in_json_is_rejected() -> None:
+    body = {"inputs": [{"name": "x", "shape": [1, 2**40, 2**40, 3], "datatype": "UINT8", "data": [0, 0, 0]}]}
+    (error,) = parse_json(body).requests
+    assert str(error).endswith("values, got 3")
+
+
 @pytest.mark.parametrize("size", [0, 11, 13, -1, True, "12", None, 12.5, 10**30], ids=str)
 def test_sizes_that_are_not_the_tails_are_rejected(size: Any) -> None:
     document = described(ONE, [1])
