@@ -1,0 +1,127 @@
+"""The image's entry point with stand-ins for HAProxy, TorchServe and the helpers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.deploy.test_image_files import copy_files
+from tools.server.processes import wait_until
+
+SECONDS = 30
+# Each stand-in appends its process to a file, and waits.
+STAND_IN = """
+import os, signal, sys
+with open(os.environ["STARTED"], "a") as file:
+    file.write("{name} " + str(os.getpid()) + "\\n")
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
+while True:
+    signal.pause()
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process exists and has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class EntryPoint:
+    """A running entry point."""
+
+    def __init__(self, app: Path, **environment: str) -> None:
+        self.started = app / "started"
+        self.started.touch()
+        self.log = app / "log"
+        variables = {
+            "PATH": f"{app / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(app),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "STARTED": str(self.started),
+            "MODEL_STORE": "/models",
+        }
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, app / "entrypoint.py"], env=os.environ | variables | environment, stderr=log
+            )
+
+    def pids(self, name: str) -> list[int]:
+        """Return the processes that a stand-in has started, in order."""
+        lines = [line.split() for line in self.started.read_text().splitlines() if line.endswith(tuple("0123456789"))]
+        return [int(pid) for started, pid in lines if started == name]
+
+    def wait_for(self, name: str, count: int = 1) -> int:
+        assert wait_until(lambda: len(self.pids(name)) == count, SECONDS), self.log.read_text()
+        return self.pids(name)[-1]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Path]:
+    """The folder /app with stand-ins for every program that the entry point starts."""
+    copy_files("app", tmp_path, "/app")
+    app = tmp_path / "app"
+    script = app / "entrypoint.py"
+    script.write_text(script.read_text().replace("RESTART_PAUSE = 5.0", "RESTART_PAUSE = 0.01"))
+    for name in ("kserve_grpc", "lens"):
+        shutil.rmtree(app / name)
+        (app / name).mkdir()
+        (app / name / "__main__.py").write_text(STAND_IN.format(name=name))
+    (app / "ts").mkdir()
+    (app / "ts" / "model_server.py").write_text(STAND_IN.format(name="torchserve"))
+    (app / "bin").mkdir()
+    (app / "bin" / "haproxy").write_text(f"#!{sys.executable}\n{STAND_IN.format(name='haproxy')}")
+    (app / "bin" / "haproxy").chmod(0o755)
+    yield app
+    for line in (app / "started").read_text().splitlines():
+        if is_running(int(line.split()[1])):
+            os.kill(int(line.split()[1]), signal.SIGKILL)
+
+
+def test_sigterm_ends_every_process(app: Path) -> None:
+    running = EntryPoint(app, LENS_PORT="8090")
+    pids = [running.wait_for(name) for name in ("haproxy", "torchserve", "kserve_grpc", "lens")]
+    running.process.terminate()
+    assert running.process.wait(SECONDS) == 0
+    assert wait_until(lambda: not any(map(is_running, pids)), SECONDS)
+    assert running.log.read_text() == ""
+
+
+@pytest.mark.parametrize(("name", "title"), [("kserve_grpc", "The gRPC service"), ("lens", "The page")])
+def test_helper_is_restarted(app: Path, name: str, title: str) -> None:
+    running = EntryPoint(app, LENS_PORT="8090")
+    running.wait_for("haproxy")
+    for count in (1, 2):
+        os.kill(running.wait_for(name, count), signal.SIGKILL)
+    running.wait_for(name, 3)
+    assert running.log.read_text().splitlines() == [f"{title} ended by itself; restarting it"] * 2
+    running.process.terminate()
+    assert running.process.wait(SECONDS) == 0
+
+
+def test_page_is_optional(app: Path) -> None:
+    running = EntryPoint(app)
+    for name in ("haproxy", "torchserve", "kserve_grpc"):
+        running.wait_for(name)
+    running.process.terminate()
+    assert running.process.wait(SECONDS) == 0
+    assert running.pids("lens") == []
+
+
+@pytest.mark.parametrize(("name", "title"), [("haproxy", "HAProxy"), ("torchserve", "TorchServe")])
+def test_end_of_a_server_ends_the_container(app: Path, name: str, title: str) -> None:
+    running = EntryPoint(app)
+    pids = {other: running.wait_for(other) for other in ("haproxy", "torchserve", "kserve_grpc")}
+    os.kill(pids[name], signal.SIGKILL)
+    assert running.process.wait(SECONDS) == 1
+    assert running.log.read_text() == f"{title} ended by itself\n"
+    assert wait_until(lambda: not any(map(is_running, pids.values())), SECONDS)
