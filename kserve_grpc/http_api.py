@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
@@ -21,7 +22,8 @@ class Response:
     """An HTTP response."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
+    """By name in any case."""
     body: bytes
 
     @property

@@ -51,7 +51,7 @@ async def calls() -> dict[str, Callable[[], Awaitable[Any]]]:
         return label(await rpc.infer(sent))
 
     async def explained() -> str:
-        answer = await v1.explain(url, {"instances": [TEXT]}, model_name=model)
+        answer = await v1.explain(url, model, {"instances": [TEXT]})
         return str(answer["explanations"][0][0]["label"])
 
     texts = np.array([TEXT], dtype=object)

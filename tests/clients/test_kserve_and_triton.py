@@ -42,7 +42,7 @@ def test_tritons_http_client(place: Place, python: Path, image: Path) -> None:
     else:
         # TorchServe has neither versions in V2's paths nor a model's state, and errors that the client cannot read.
         assert "501" in found["version"]
-        assert (found["model ready"], found["version ready"]) == (False, False)
+        assert (found["model ready"], found["version ready"], found["extensions"]) == (False, False, [])
         assert "decoding the response" in found["metadata"]
         assert "decoding the response" in found["unknown model"]
 

@@ -52,7 +52,8 @@ def metadata(found: Any) -> list[str]:
 
 
 def extensions(found: Any) -> list[str]:
-    return list(found["extensions"] if protocol == "http" else found.extensions)
+    # TorchServe alone misspells the member.
+    return list(found.get("extensions", []) if protocol == "http" else found.extensions)
 
 
 OUTPUTS = ("label", "index", "heatmap", "probability")

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -55,18 +55,44 @@ class EntryPoint:
                 [sys.executable, app / "entrypoint.py"], env=os.environ | variables | environment, stderr=log
             )
 
+    def entries(self) -> list[list[str]]:
+        """Return name and process of each stand-in that has started, in order."""
+        return [line.split() for line in self.started.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def all_pids(self) -> list[int]:
+        return [int(pid) for _, pid in self.entries()]
+
     def pids(self, name: str) -> list[int]:
-        """Return the processes that a stand-in has started, in order."""
-        lines = [line.split() for line in self.started.read_text().splitlines() if line.endswith(tuple("0123456789"))]
-        return [int(pid) for started, pid in lines if started == name]
+        return [int(pid) for started, pid in self.entries() if started == name]
 
     def wait_for(self, name: str, count: int = 1) -> int:
         assert wait_until(lambda: len(self.pids(name)) == count, SECONDS), self.log.read_text()
         return self.pids(name)[-1]
 
 
+Start = Callable[..., EntryPoint]
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Path]:
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the entry point with these variables; the test's end kills what is left."""
+    app = image_folder(tmp_path)
+    started = []
+
+    def call(**environment: str) -> EntryPoint:
+        started.append(EntryPoint(app, **environment))
+        return started[-1]
+
+    yield call
+    for running in started:
+        running.process.kill()
+        running.process.wait()
+        for pid in running.all_pids():
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def image_folder(tmp_path: Path) -> Path:
     """The folder /app with stand-ins for every program that the entry point starts."""
     copy_files("app", tmp_path, "/app")
     app = tmp_path / "app"
@@ -77,18 +103,16 @@ def app(tmp_path: Path) -> Iterator[Path]:
         (app / name).mkdir()
         (app / name / "__main__.py").write_text(STAND_IN.format(name=name))
     (app / "ts").mkdir()
+    (app / "ts" / "__init__.py").touch()
     (app / "ts" / "model_server.py").write_text(STAND_IN.format(name="torchserve"))
     (app / "bin").mkdir()
     (app / "bin" / "haproxy").write_text(f"#!{sys.executable}\n{STAND_IN.format(name='haproxy')}")
     (app / "bin" / "haproxy").chmod(0o755)
-    yield app
-    for line in (app / "started").read_text().splitlines():
-        if is_running(int(line.split()[1])):
-            os.kill(int(line.split()[1]), signal.SIGKILL)
+    return app
 
 
-def test_sigterm_ends_every_process(app: Path) -> None:
-    running = EntryPoint(app, LENS_PORT="8090")
+def test_sigterm_ends_every_process(start: Start) -> None:
+    running = start(LENS_PORT="8090")
     pids = [running.wait_for(name) for name in ("haproxy", "torchserve", "kserve_grpc", "lens")]
     running.process.terminate()
     assert running.process.wait(SECONDS) == 0
@@ -97,8 +121,8 @@ def test_sigterm_ends_every_process(app: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "title"), [("kserve_grpc", "The gRPC service"), ("lens", "The page")])
-def test_helper_is_restarted(app: Path, name: str, title: str) -> None:
-    running = EntryPoint(app, LENS_PORT="8090")
+def test_helper_is_restarted(start: Start, name: str, title: str) -> None:
+    running = start(LENS_PORT="8090")
     running.wait_for("haproxy")
     for count in (1, 2):
         os.kill(running.wait_for(name, count), signal.SIGKILL)
@@ -108,8 +132,8 @@ def test_helper_is_restarted(app: Path, name: str, title: str) -> None:
     assert running.process.wait(SECONDS) == 0
 
 
-def test_page_is_optional(app: Path) -> None:
-    running = EntryPoint(app)
+def test_page_is_optional(start: Start) -> None:
+    running = start()
     for name in ("haproxy", "torchserve", "kserve_grpc"):
         running.wait_for(name)
     running.process.terminate()
@@ -118,8 +142,8 @@ def test_page_is_optional(app: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "title"), [("haproxy", "HAProxy"), ("torchserve", "TorchServe")])
-def test_end_of_a_server_ends_the_container(app: Path, name: str, title: str) -> None:
-    running = EntryPoint(app)
+def test_end_of_a_server_ends_the_container(start: Start, name: str, title: str) -> None:
+    running = start()
     pids = {other: running.wait_for(other) for other in ("haproxy", "torchserve", "kserve_grpc")}
     os.kill(pids[name], signal.SIGKILL)
     assert running.process.wait(SECONDS) == 1

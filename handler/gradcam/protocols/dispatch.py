@@ -84,8 +84,8 @@ def _read(payload: Payload, body: Any, model: ServedModel, max_instances: int) -
     accept = payload.headers.get("accept", "")
     length = payload.headers.get(LENGTH_HEADER.lower())
     if length is not None and isinstance(body, bytes | bytearray):
-        document, tail = kserve_binary.split(body, length)
-        return kserve_v2.read(document, options, model, max_instances, tail)
+        v2_document, tail = kserve_binary.split(body, length)
+        return kserve_v2.read(v2_document, options, model, max_instances, tail)
     document = _json(body, payload.content_type)
     if document is None:
         fields = _form_fields(body) if isinstance(body, Form) else {"image": body}
