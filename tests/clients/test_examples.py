@@ -35,9 +35,8 @@ def test_javascript(place: Place, node: Path, image: Path) -> None:
 def test_java(place: Place, image: Path) -> None:
     if shutil.which("javac") is None:
         pytest.skip("needs a JDK")
-    # Without IPv6 in the kernel netty cannot connect to an IPv4 address otherwise.
-    java = ["java", "-Djava.net.preferIPv4Stack=true", "-cp", JAR]
-    answer = json.loads(run([*java, EXAMPLES / "GrpcInfer.java", place.grpc_address, MODEL, image]))
+    host, _, port = place.grpc_address.partition(":")
+    answer = json.loads(run(["java", "-cp", JAR, EXAMPLES / "GrpcInfer.java", host, port, MODEL, image]))
     assert answer["predictions"][0]["label"] == CAT
     assert len(answer["explanations"]) == 2
 
