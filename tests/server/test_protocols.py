@@ -364,6 +364,10 @@ def test_model_infer_returns_errors_in_a_tensor(
     check(squash.predict(IMAGES[0]), squash, PIXELS[0])
 
 
+def test_model_infer_accepts_any_name_of_the_tensor(squash: Model, grpc: GrpcClient) -> None:
+    check_tensors(of_grpc(grpc.infer("squash", IMAGES[:1], tensor={"name": "input-0"})), squash, PIXELS[:1])
+
+
 def test_torchserve_drops_parameters_of_model_infer(squash: Model, grpc: GrpcClient) -> None:
     parameters = {"topk": grpc.open_inference.InferParameter(int64_param=1)}
 
