@@ -67,8 +67,8 @@ test-fast: ## run the tests that take no server and no seconds each
 
 test-full: ## run every test, with Ray, a browser, real clients, HAProxy, Node, fuzzing for FUZZ seconds, and the image
 	@$(ENVIRONMENT) --exact $(FULLY_TESTED)
-	@scripts/chromium.sh
-	@scripts/haproxy.sh
+	@scripts/install_debian.sh chromium chromium chromium-browser google-chrome
+	@scripts/install_debian.sh haproxy haproxy
 	@$(PYTEST) -m "" --ignore tests/image --ignore tests/browser --ignore tests/clients --ignore tests/proxy
 	@$(VENV)/python -m pytest -m "" tests/browser
 	@$(VENV)/python -m pytest -m "" tests/clients tests/proxy
