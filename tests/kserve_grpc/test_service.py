@@ -15,9 +15,9 @@ from kserve_grpc.translation import LENGTH_HEADER
 from tests.kserve_grpc.conftest import SECONDS, Served
 from tests.support.fake_torchserve import Received, Reply
 
-TENSOR = {"name": "image", "datatype": "BYTES", "shape": [1]}
+TENSOR: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1]}
 RAW = b"\x02\0\0\0ab"
-INFER = {"model_name": "m", "inputs": [TENSOR], "raw_input_contents": [RAW]}
+INFER: dict[str, Any] = {"model_name": "m", "inputs": [TENSOR], "raw_input_contents": [RAW]}
 
 
 def binary_reply(_: Received) -> Reply:
