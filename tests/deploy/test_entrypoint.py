@@ -100,15 +100,19 @@ def image_folder(tmp_path: Path) -> Path:
     script.write_text(script.read_text().replace("RESTART_PAUSE = 5.0", "RESTART_PAUSE = 0.01"))
     for name in ("kserve_grpc", "lens"):
         shutil.rmtree(app / name)
-        (app / name).mkdir()
-        (app / name / "__main__.py").write_text(STAND_IN.format(name=name))
-    (app / "ts").mkdir()
-    (app / "ts" / "__init__.py").touch()
-    (app / "ts" / "model_server.py").write_text(STAND_IN.format(name="torchserve"))
+        write_package(app / name, "__main__", name)
+    write_package(app / "ts", "model_server", "torchserve")
     (app / "bin").mkdir()
     (app / "bin" / "haproxy").write_text(f"#!{sys.executable}\n{STAND_IN.format(name='haproxy')}")
     (app / "bin" / "haproxy").chmod(0o755)
     return app
+
+
+def write_package(folder: Path, module: str, name: str) -> None:
+    """Write a package whose module is a stand-in."""
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / f"{module}.py").write_text(STAND_IN.format(name=name))
 
 
 def test_sigterm_ends_every_process(start: Start) -> None:
