@@ -78,7 +78,7 @@ test-full: ## run every test, with Ray, a browser, real clients, HAProxy, Node, 
 
 coverage: ## run the tests of `make test` and list the lines and branches that they do not reach
 	@$(ENVIRONMENT) --exact $(TESTED)
-	@$(PYTEST) --cov handler --cov tools --cov lens --cov kserve_grpc --cov kserve_grpc --cov-branch --cov-report term-missing:skip-covered
+	@$(PYTEST) --cov handler --cov tools --cov lens --cov kserve_grpc --cov-branch --cov-report term-missing:skip-covered
 
 lens-test: ## test the page in a real browser; as root, installs Debian's Chromium if missing
 	@$(ENVIRONMENT) runtime demo timm lens dev browser
