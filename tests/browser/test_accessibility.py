@@ -73,21 +73,9 @@ def test_the_tab_key_reaches_everything(lens: Lens) -> None:
         lens.page.keyboard.press("Tab")
         visited.append(lens.page.evaluate(FOCUSED))
 
-    expected = [
-        "model",
-        "language",
-        "choose",
-        "photograph",
-        "BUTTON",
-        "CANVAS",
-        "compare",
-        "active",
-        "scale",
-        "class",
-        "search",
-        "method",
-    ]
-    expected += ["layer", "save-overlay", "save-json", "SUMMARY", "command", "copy", "alpha", "threshold", "colormap"]
+    expected = ["BUTTON", "model", "language", "choose", "CANVAS", "alpha", "threshold", "colormap", "outline", "boxes"]
+    expected += ["compare", "active", "scale", "class", "search", "method", "layer", "versus"]
+    expected += ["save-overlay", "save-heatmap", "save-json", "SUMMARY", "command", "copy"]
     first = [visited.index(name) for name in expected]
     assert first == sorted(first), "the order of the tab key is the reading order"
 
