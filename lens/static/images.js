@@ -13,7 +13,8 @@ import * as store from "./store.js";
 import { renderStrip } from "./strip.js";
 import { isCanceled, run } from "./tasks.js";
 import { text } from "./texts.js";
-import { figures, render } from "./workbench.js";
+import { difference, figures, render } from "./workbench.js";
+import { resetZoom } from "./zoom.js";
 
 /** An image that cannot be explained. */
 class ImageError extends Error {
@@ -80,6 +81,8 @@ function hideImage() {
   state.shown = [];
   for (const view of state.views) Object.assign(view, { target: undefined, versus: undefined });
   for (const figure of figures) figure.clear();
+  difference.hide();
+  resetZoom();
   render();
 }
 

@@ -19,7 +19,8 @@ import { listenToSession, restoreSession } from "./session.js";
 import { renderStrip } from "./strip.js";
 import { cancel, retry, run } from "./tasks.js";
 import { preferred, text, useLanguage } from "./texts.js";
-import { figures, render } from "./workbench.js";
+import { difference, figures, render } from "./workbench.js";
+import { listenToZoom } from "./zoom.js";
 
 function listen() {
   listenForImages();
@@ -27,6 +28,8 @@ function listen() {
   listenToSession();
   listenToExports();
   listenToDialogs();
+  listenToZoom();
+  byId("difference").addEventListener("change", render);
   byId("retry").addEventListener("click", retry);
   byId("cancel").addEventListener("click", cancel);
   byId("language").addEventListener("change", () => changeLanguage(byId("language").value));
@@ -110,7 +113,7 @@ async function changeLanguage(language) {
 
 const labels = () => state.description.labels ?? [];
 new ClassSearch(byId("search"), byId("matches"), byId("search-status"), labels, (target) => choose({ target }));
-byId("views").append(...figures.map((figure) => figure.element));
+byId("views").append(...[...figures, difference].map((figure) => figure.element));
 listen();
 await changeLanguage(preferred());
 await run(connect);

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { listClasses } from "./classes.js";
 import { command } from "./curl.js";
+import { DifferenceFigure } from "./difference.js";
 import { DisplayControls } from "./display.js";
 import { byId, option } from "./dom.js";
 import { Figure } from "./figure.js";
@@ -15,6 +16,7 @@ import { hasText, significant, text } from "./texts.js";
 const BADGES = ["A", "B"];
 
 export const figures = BADGES.map((badge) => new Figure(badge));
+export const difference = new DifferenceFigure();
 export const displayControls = new DisplayControls(redraw);
 
 /** Show the current state. */
@@ -34,6 +36,7 @@ export function render() {
   for (const [number, figure] of figures.entries()) renderFigure(figure, number);
   renderPanel(result);
   renderScales();
+  renderDifference();
 }
 
 /** Draw the figures again with changed display settings. */
@@ -119,6 +122,18 @@ function renderScales() {
   byId("scale-common").disabled = !comparable;
   const key = common ? "scale.common.hint" : comparable ? "scale.own.hint" : "scale.incomparable.hint";
   byId("scales-hint").textContent = text(key, { strength: significant(strongestOf(activeView())) });
+}
+
+/** Show the difference of two compared maps, if the user wants it and both have evidence. */
+function renderDifference() {
+  byId("difference-control").hidden = !state.comparing;
+  const explanations = state.views.map((view) => resultOf(view)?.explanation);
+  const shows = state.comparing && byId("difference").checked && explanations.every((entry) => entry?.evidence);
+  if (!shows) {
+    difference.hide();
+    return;
+  }
+  difference.show(state.image.preview, firstResult(state.image).response.image, explanations, isComparable());
 }
 
 /** Fill a list of methods or layers; the model's default comes first. */

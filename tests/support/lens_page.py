@@ -98,7 +98,11 @@ class Lens:
     def hold(self) -> list[Any]:
         """Keep requests for predictions back; the returned list receives their routes."""
         held: list[Any] = []
-        self.page.route("**/predictions/**", held.append)
+
+        def keep(route: Any) -> None:
+            held.append(route)
+
+        self.page.route("**/predictions/**", keep)
         return held
 
     def settle(self) -> None:
