@@ -32,7 +32,11 @@ DESCRIPTION_FIELDS = (
     "engine",
     "precision",
     "effective_precision",
-    "calibration",
+    "calibration_images",
+    "held_back_images",
+    "agreement",
+    "cosine_median",
+    "cosine_worst",
     "device",
 )
 

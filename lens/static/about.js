@@ -2,7 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { firstResult, state } from "./state.js";
-import { decimal, text } from "./texts.js";
+import { decimal, percent, text } from "./texts.js";
 
 /** Fill in the dialog about the model; what the server does not tell is left out. */
 export function renderAbout() {
@@ -44,8 +44,10 @@ function normalization({ mean, std }) {
   return text("about.normalization.value", { mean: list(mean), std: list(std) });
 }
 
-/** Agreement with the float32 network, as measured when the archive was built; empty: not measured. */
-function calibration({ calibration: measured }) {
-  if (!measured) return "";
-  return Object.entries(measured).map(([name, value]) => `${name}: ${value}`).join(", ");
+/** How close the precision is to float32, as measured when the archive was built; empty: not measured. */
+function calibration(description) {
+  const { held_back_images: count, agreement, cosine_median: middle, cosine_worst: worst } = description;
+  if (!count) return "";
+  const values = { images: description.calibration_images, count, agreement: percent(agreement) };
+  return text("about.calibration.value", { ...values, median: decimal(middle, 3), worst: decimal(worst, 3) });
 }

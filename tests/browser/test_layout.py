@@ -101,6 +101,19 @@ def test_about_a_model_that_sees_the_center(lens: Lens) -> None:
     )
 
 
+def test_about_a_calibrated_model(open_page: Open) -> None:
+    lens = open_page()
+    measured = {"calibration_images": 100, "held_back_images": 50, "agreement": 0.98}
+    measured |= {"cosine_median": 0.9991, "cosine_worst": 0.912}
+    lens.page.route("**/api/models/*", lambda route: route.fulfill(json={"architecture": "a", **measured}))
+    lens.page.reload()
+    lens.page.wait_for_selector("#samples img")
+    assert about(lens)["Calibration"] == (
+        "On 50 images: the same class as in float32 for 98.0%; cosine of the maps 0.999 in the median, 0.912 at worst. "
+        "Calibrated on 100 other images"
+    )
+
+
 def test_about_a_model_without_a_description(open_page: Open) -> None:
     lens = open_page()
     lens.page.route("**/api/models/*", lambda route: route.fulfill(json={}))
