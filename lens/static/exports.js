@@ -40,7 +40,15 @@ async function reportEntry(image) {
   const thumbnail = await background.thumbnail(image.file, REPORT_SIDE).catch(() => image.thumbnail);
   const extra = { ...(image.expected !== undefined && { expected: image.expected }) };
   const { response } = result;
-  return dataScript("entry", { name: image.name, thumbnail: await dataUrl(thumbnail), ...response, ...extra });
+  const explanations = explanationsLike(image, result);
+  const shown = { name: image.name, thumbnail: await dataUrl(thumbnail) };
+  return dataScript("entry", { ...shown, ...response, explanations, ...extra });
+}
+
+/** All explanations of an image with the method and layer of a result; among them that of the expected class. */
+function explanationsLike(image, { key }) {
+  const all = image.results.filter((result) => result.key === key).flatMap(({ response }) => response.explanations);
+  return [...new Map(all.toReversed().map((entry) => [entry.index, entry])).values()].toReversed();
 }
 
 /** A script element with data; names and labels cannot end it. */

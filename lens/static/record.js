@@ -25,7 +25,8 @@ function factsOf(image, { response, explanation, time }) {
     ["strength", significant(strength)],
     ["method", method],
     ["layer", [layer].flat().join(", ")],
-    ["model", text("provenance", model)],
+    ["model", `${model.name} ${model.version}`],
+    ["about.weights", `${model.weights}…`],
     ["record.time", dateTime(time)],
   ];
 }

@@ -242,6 +242,20 @@ def test_exporting_a_report(open_page: Callable[..., Lens], lens: Lens, tmp_path
     assert report.pixels(1).shape == (320, 480, 3)
 
 
+def test_an_exported_report_has_the_map_of_the_expected_class(
+    open_page: Callable[..., Lens], lens: Lens, tmp_path: Path
+) -> None:
+    explain_all(lens)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("rocket.jpg,teapot\n")
+    lens.page.set_input_files("#expected-file", labels)
+    lens.wait_for("rocket.jpg")
+    path = tmp_path / "saved.html"
+    path.write_bytes(exported(lens, "Save as report (HTML)").read_bytes())
+    card = open_page(path.as_uri()).page.locator(".card").first
+    assert card.locator(".class-name").all_inner_texts() == ["drilling platform", "teapot"]
+
+
 def test_a_printed_record(lens: Lens) -> None:
     lens.explain(FILES[0])
     lens.page.evaluate("() => { window.printed = 0; window.print = () => { window.printed += 1; }; }")
