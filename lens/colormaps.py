@@ -43,9 +43,10 @@ def render() -> str:
 def _lines(name: str) -> str:
     levels = np.arange(256, dtype=np.uint8)
     if name == "gray":
-        colors = levels[:, None].repeat(3, axis=1)  # (256, 3), RGB
+        image = cv2.cvtColor(levels, cv2.COLOR_GRAY2BGR)  # (256,) → (256, 1, 3)
     else:
-        colors = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))[:, 0, ::-1]  # (256, 3), RGB
+        image = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))  # (256,) → (256, 1, 3)
+    colors = image[:, 0, ::-1]  # (256, 3), RGB
     rows = colors.reshape(-1, COLORS_PER_LINE * 3)  # (16, 48)
     return "".join(f'    "{row.tobytes().hex()}",\n' for row in rows)
 

@@ -206,7 +206,7 @@ def saved_heatmap(lens: Lens) -> tuple[str, Pixels, dict[str, str]]:
     path = Path(download.value.path())
     with Image.open(path) as image:
         image.load()
-        texts = dict(image.text)  # type: ignore[attr-defined]
+        texts = dict(image.text)
     return download.value.suggested_filename, decoded(path.read_bytes()), texts
 
 
