@@ -86,6 +86,7 @@ export class Card {
       const { method, image } = answer;
       const content = { name: this.entry.name, preview: this.preview, image, explanation: chosen, method, strongest };
       figure.show(content, this.display());
+      figure.element.style.visibility = "visible";
     }
   }
 
@@ -95,7 +96,10 @@ export class Card {
 
   hide() {
     this.preview = undefined;
-    for (const { figure } of this.panels) figure.clear();
+    for (const { figure } of this.panels) {
+      figure.clear();
+      figure.element.style.visibility = "hidden";
+    }
   }
 
   /** Whether the card matches a filter: a part of a listed label, the prediction's label and probability, evidence. */
@@ -131,6 +135,8 @@ function panel(answer, chosen, heading) {
   const figure = new Figure("", "h3");
   const mapOf = element("span", "map-of");
   figure.badge.hidden = true;
+  // Until it is drawn, it has no texts.
+  figure.element.style.visibility = "hidden";
   figure.title.before(mapOf);
   figure.stage.style.aspectRatio = `${answer.image.width} / ${answer.image.height}`;
   return { answer, chosen: chosen ?? null, figure, mapOf, heading };
