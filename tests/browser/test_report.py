@@ -176,6 +176,7 @@ def test_two_versions_side_by_side(open_page: Open, tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", [expected_report, versions_report])
 def test_accessibility(open_page: Open, tmp_path: Path, write: Callable[[Path], Path], context: dict[str, Any]) -> None:
     lens = open_page(write(tmp_path).as_uri(), **context)
+    lens.page.locator(".card").first.scroll_into_view_if_needed()
     lens.page.wait_for_selector(".card .view", state="visible")
     assert violations_on(lens) == []
     width = lens.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
