@@ -5,8 +5,18 @@ import { byId, element, option } from "./dom.js";
 import { emptyView, state } from "./state.js";
 import { text } from "./texts.js";
 
-/** Load the overview. A later task may abort this one; its result is kept nevertheless. */
-export async function connect() {
+let connecting;
+
+/** Load the overview, once: a task that needs it may abort and follow another one that has begun to load it. */
+export function connect() {
+  connecting ??= loadOverview().catch((error) => {
+    connecting = undefined;
+    throw error;
+  });
+  return connecting;
+}
+
+async function loadOverview() {
   state.overview = await api.overview();
   const { models, samples } = state.overview;
   byId("model").replaceChildren(...models.map((name) => option(name, name)));

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.support.lens_page import EXAMPLES, Lens
 
@@ -275,3 +276,23 @@ def test_a_printed_record(lens: Lens) -> None:
     for hidden in (".intake", ".panel", ".display", ".choices", "#session"):
         assert lens.page.locator(hidden).first.is_hidden()
     assert lens.page.pdf()[:5] == b"%PDF-"
+
+
+def test_files_that_are_opened_before_the_page_knows_its_models(open_page: Callable[..., Lens]) -> None:
+    lens = open_page()
+    held: list[Any] = []
+
+    def keep(route: Any) -> None:
+        held.append(route)
+
+    lens.page.route("**/api/overview", keep)
+    lens.page.evaluate("location.reload()")
+    while not held:
+        lens.page.wait_for_timeout(20)
+    lens.choose(*FILES)
+    for route in held:
+        route.continue_()
+    lens.wait_for("chelsea.jpg")
+    lens.wait_for_all()
+    assert lens.title() == "Egyptian cat"
+    assert dict(lens.strip()) == verdicts(lens)
