@@ -39,9 +39,10 @@ export function openFiles(files) {
  * @param {object} [view] what to show of it; without one its most probable class
  */
 export function openImage(image, view) {
-  forgetImage();
+  releasePixels();
   state.image = image;
-  render();
+  hideImage();
+  clearLink();
   hideError();
   run((signal) => examine(signal, view)).then(drain);
 }
@@ -71,13 +72,18 @@ export function changeModel(model) {
 
 /** Remove the image from the page; it stays in the session. */
 export function forgetImage() {
+  releasePixels();
+  state.image = null;
   hideImage();
   clearLink();
-  state.image = null;
+}
+
+function releasePixels() {
+  if (state.image) Object.assign(state.image, { preview: undefined, drawable: state.image.file });
 }
 
 function hideImage() {
-  if (state.image) Object.assign(state.image, { preview: undefined, drawable: state.image.file });
+  releasePixels();
   state.shown = [];
   for (const view of state.views) Object.assign(view, { target: undefined, versus: undefined });
   for (const figure of figures) figure.clear();

@@ -37,7 +37,10 @@ export function renderStrip() {
   const shows = images.length > 1 || (images.length === 1 && !image);
   document.body.classList.toggle("several", shows);
   byId("session").hidden = !shows;
-  if (!shows) return;
+  if (!shows) {
+    byId("strip").replaceChildren();
+    return;
+  }
   const listed = listedImages();
   const current = listed.indexOf(image);
   const first = Math.max(0, Math.min(current - SHOWN / 2, listed.length - SHOWN));

@@ -36,6 +36,8 @@ def test_scale_and_sliders_are_in_view(open_page: Open, context: dict[str, Any],
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= height, selector
     assert lens.page.locator(".stage").first.bounding_box()["height"] > 180
+    shown, reset = (lens.page.locator(selector).bounding_box() for selector in (".shown", "#zoom-reset"))
+    assert reset["x"] + reset["width"] <= shown["x"] + shown["width"] + 0.5, "it would cover the panel"
 
 
 def test_a_touch_screen_has_its_own_words(open_page: Open) -> None:
