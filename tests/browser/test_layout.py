@@ -55,7 +55,7 @@ def test_a_desktop_takes_no_photographs(lens: Lens) -> None:
 def test_constant_facts_are_out_of_the_way(lens: Lens) -> None:
     lens.explain(FILES[0])
     visible = lens.page.locator(".view dt:visible").all_inner_texts()
-    assert visible == ["Strength", "At the pointer", "Strongest point"]
+    assert visible == ["Strength", "Value", "Strongest point"]
 
 
 def test_the_default_colors_are_safe_for_color_blind_people(open_page: Open) -> None:
