@@ -38,7 +38,7 @@ export async function selectModel(model) {
 }
 
 /** Forget stored results of other weights than the model has now. */
-function discardOutdated() {
+export function discardOutdated() {
   const weights = state.description.weights_sha256;
   if (!weights) return;
   const isCurrent = ({ model, response }) => model !== state.model || weights.startsWith(response.model.weights);

@@ -2,6 +2,7 @@
 
 import { byId } from "./dom.js";
 import { openImage, forgetImage } from "./images.js";
+import { discardOutdated } from "./models.js";
 import { drain } from "./queue.js";
 import { firstResult, state } from "./state.js";
 import { showStatus } from "./status.js";
@@ -45,6 +46,7 @@ export function listenToSession() {
 export async function restoreSession() {
   const known = new Set(state.images.map(({ id }) => id));
   state.images.unshift(...(await store.load()).filter(({ id }) => !known.has(id)));
+  discardOutdated();
   render();
   drain();
 }
