@@ -45,6 +45,7 @@ def create_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = 
         routes=[
             Route("/api/overview", endpoints.overview),
             Route("/api/models/{model}", endpoints.describe),
+            Route("/api/reports/{model}", endpoints.report_page),
             Route("/predictions/{model}", endpoints.predict, methods=["POST"]),
             Route("/samples/{name}", endpoints.sample),
             Route("/ping", endpoints.ping),

@@ -1,4 +1,4 @@
-"""Write `static/colormaps.js`: OpenCV's tables, so that browser and server use the same colors.
+"""Write `static/colormaps.js`: OpenCV's tables and gray levels, so that browser and server have the same colors.
 
 python -m lens.colormaps
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 FILE = Path(__file__).parent / "static" / "colormaps.js"
 # jet is the server's default. The others increase in lightness, so color-blind people see their order, too;
-# cividis looks the same to them.
-NAMES = ("jet", "cividis", "viridis", "inferno")
+# cividis looks the same to them, and gray to everybody.
+NAMES = ("cividis", "viridis", "inferno", "gray", "jet")
 COLORS_PER_LINE = 16
 
 HEADER = """\
@@ -42,7 +42,11 @@ def render() -> str:
 
 def _lines(name: str) -> str:
     levels = np.arange(256, dtype=np.uint8)
-    colors = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))[:, 0, ::-1]  # (256, 3), RGB
+    if name == "gray":
+        image = cv2.cvtColor(levels, cv2.COLOR_GRAY2BGR)  # (256,) → (256, 1, 3)
+    else:
+        image = cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))  # (256,) → (256, 1, 3)
+    colors = image[:, 0, ::-1]  # (256, 3), RGB
     rows = colors.reshape(-1, COLORS_PER_LINE * 3)  # (16, 48)
     return "".join(f'    "{row.tobytes().hex()}",\n' for row in rows)
 

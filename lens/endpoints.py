@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from lens import report
 from lens.errors import ProxyError
 from lens.settings import Settings
 from lens.torchserve import TorchServe
@@ -36,6 +37,11 @@ async def overview(request: Request) -> Response:
 async def describe(request: Request) -> Response:
     """Return labels, methods, and layers of a model."""
     return JSONResponse(await _torchserve(request).describe(_model(request)))
+
+
+async def report_page(request: Request) -> Response:
+    """Return the page of a report without entries; as JSON, so that a browser does not run it in this origin."""
+    return JSONResponse({"page": report.page(_model(request))})
 
 
 async def predict(request: Request) -> Response:

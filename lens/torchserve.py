@@ -11,8 +11,34 @@ import httpx
 from lens.errors import ProxyError
 from lens.settings import Settings
 
-# The fields of a model's description that the page shows; the others are for audits.
-DESCRIPTION_FIELDS = ("labels", "methods", "layers", "method", "layer", "architecture")
+# The fields of a model's description that the page shows; the others, such as limits, concern its operator.
+DESCRIPTION_FIELDS = (
+    "labels",
+    "methods",
+    "layers",
+    "method",
+    "layer",
+    "architecture",
+    "num_classes",
+    "activation",
+    "weights",
+    "weights_sha256",
+    "input_size",
+    "transform",
+    "resize_size",
+    "interpolation",
+    "mean",
+    "std",
+    "engine",
+    "precision",
+    "effective_precision",
+    "calibration_images",
+    "held_back_images",
+    "agreement",
+    "cosine_median",
+    "cosine_worst",
+    "device",
+)
 
 
 class TorchServe:

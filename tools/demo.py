@@ -15,6 +15,7 @@ from tools.archive.build import Build, build_with_fallback
 from tools.client import predict
 from tools.client.client import Client
 from tools.client.endpoint import DEFAULT_MODEL
+from tools.client.explained import explain_all
 from tools.client.files import find_images
 from tools.client.predict import Run
 from tools.paths import BUILD, EXAMPLE_IMAGE
@@ -50,7 +51,7 @@ def explain_photograph(server: Server, model: str) -> Run:
     console.rule("3  One photograph")
     images = find_images([Path(os.path.relpath(EXAMPLE_IMAGE))], OVERLAYS)
     with Client(server.inference_url, model) as client:
-        done = predict.run(client, images, {}, Path(os.path.relpath(OVERLAYS)))
+        done = predict.run(explain_all(client, images, {}, Path(os.path.relpath(OVERLAYS))), len(images))
     predict.print_run(done, OVERLAYS)
     return done
 

@@ -2,13 +2,21 @@
 
 // Temporary failures: no server, no worker yet, too busy, too slow, a dead worker. The same request may succeed later.
 const UNAVAILABLE = new Set([500, 502, 503, 504, 507]);
+// TorchServe responds, but has no worker yet, or too many requests.
+const STARTING = 503;
 
 /** A failed request, with the server's message. */
 export class ApiError extends Error {
-  constructor(message, code, unavailable) {
+  /**
+   * @param {string} message
+   * @param {string} code of the error
+   * @param {number} status of HTTP; 0: no response
+   */
+  constructor(message, code, status) {
     super(message);
     this.code = code;
-    this.unavailable = unavailable;
+    this.unavailable = status === 0 || UNAVAILABLE.has(status);
+    this.starting = status === STARTING;
   }
 }
 
@@ -20,6 +28,11 @@ export function overview() {
 /** The description of a model: labels, methods, layers; all missing if the server has no access to them. */
 export function describe(model) {
   return get(`api/models/${encodeURIComponent(model)}`);
+}
+
+/** The page of a report about a model, without entries. */
+export function reportPage(model) {
+  return get(`api/reports/${encodeURIComponent(model)}`);
 }
 
 /** Whether TorchServe responds. */
@@ -57,7 +70,7 @@ export function predictionPath(model) {
 /** A sample image. */
 export async function sample(name) {
   const response = await send(`samples/${encodeURIComponent(name)}`);
-  if (!response.ok) throw new ApiError(`${name}: HTTP ${response.status}`, "", UNAVAILABLE.has(response.status));
+  if (!response.ok) throw new ApiError(`${name}: HTTP ${response.status}`, "", response.status);
   return new File([await response.blob()], name);
 }
 
@@ -71,12 +84,12 @@ async function request(path, options) {
   if (response.ok && body !== null) return body;
   // The handler's errors have another format than TorchServe's own.
   const { code, message } = body?.error ?? { code: body?.type, message: body?.message };
-  throw new ApiError(message ?? `HTTP ${response.status}`, code ?? "", UNAVAILABLE.has(response.status));
+  throw new ApiError(message ?? `HTTP ${response.status}`, code ?? "", response.status);
 }
 
 async function send(path, options) {
   return await fetch(path, options).catch((error) => {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(error.message, "network", true);
+    if (options?.signal?.aborted) throw error;
+    throw new ApiError(error.message, "network", 0);
   });
 }

@@ -21,13 +21,39 @@ export function preview(file) {
   return run("preview", { file });
 }
 
+// Pixels of the longer side of an image in the strip.
+const STRIP_SIDE = 112;
+
+/**
+ * Decode a file and reduce it.
+ *
+ * @param {Blob} file
+ * @param {number} side maximum pixels of the longer side
+ * @returns {Promise<Blob>} a JPEG; rejected if the browser cannot decode the file
+ */
+export function thumbnail(file, side = STRIP_SIDE) {
+  return run("thumbnail", { file, side });
+}
+
 /**
  * Draw a file with its map at full size, above its caption.
  *
+ * @param {Blob} file
+ * @param {{grid: number[][], own: number[][], region: number[]}} map grid of the colors, its own grid for outline and
+ *   boxes, and the covered region
  * @returns {Promise<Blob>} a PNG
  */
-export function overlay(file, grid, region, display, caption) {
-  return run("overlay", { file, grid, region, display, caption });
+export function overlay(file, map, display, caption) {
+  return run("overlay", { file, map, display, caption });
+}
+
+/**
+ * Draw a map alone, at the size of its image; black outside the region that it covers.
+ *
+ * @returns {Promise<Blob>} a PNG
+ */
+export function heatmap(grid, image, colormap) {
+  return run("heatmap", { grid, image, colormap });
 }
 
 function run(task, values) {

@@ -1,4 +1,4 @@
-// The controls of how maps are drawn, shared by page and report: opacity, threshold, and colors.
+// The controls of how maps are drawn, shared by page and report: opacity, threshold, colors, outline, and boxes.
 
 import { COLORMAPS } from "./colormaps.js";
 import { byId, option } from "./dom.js";
@@ -6,7 +6,9 @@ import { DEFAULT_DISPLAY } from "./overlay.js";
 import { percent, text } from "./texts.js";
 
 const STORAGE_KEY = "lens.look";
-const CONTROLS = ["alpha", "threshold", "colormap"];
+const RANGES = ["alpha", "threshold", "share"];
+const SWITCHES = ["outline", "boxes"];
+const CONTROLS = [...RANGES, ...SWITCHES, "colormap"];
 
 export class DisplayControls {
   /** @param {() => void} draw called after a change, at most once per frame */
@@ -18,20 +20,22 @@ export class DisplayControls {
 
   /** Update the controls to the current values and language. */
   render() {
-    const { alpha, threshold, colormap } = this.value;
     byId("colormap").replaceChildren(...Object.keys(COLORMAPS).map((name) => option(name, text(`colormap.${name}`))));
-    for (const name of CONTROLS) byId(name).value = this.value[name];
-    byId("colormap").value = colormap;
-    byId("alpha-value").textContent = percent(alpha, 0);
-    byId("threshold-value").textContent = percent(threshold, 0);
+    byId("colormap").value = this.value.colormap;
+    for (const name of RANGES) {
+      byId(name).value = this.value[name];
+      byId(`${name}-value`).textContent = percent(this.value[name], 0);
+    }
+    for (const name of SWITCHES) byId(name).checked = this.value[name];
+    byId("share-control").hidden = !SWITCHES.some((name) => this.value[name]);
   }
 
   change(draw) {
-    this.value = {
-      alpha: Number(byId("alpha").value),
-      threshold: Number(byId("threshold").value),
-      colormap: byId("colormap").value,
-    };
+    this.value = Object.fromEntries([
+      ...RANGES.map((name) => [name, Number(byId(name).value)]),
+      ...SWITCHES.map((name) => [name, byId(name).checked]),
+      ["colormap", byId("colormap").value],
+    ]);
     try {
       localStorage.setItem(STORAGE_KEY, JSON.stringify(this.value));
     } catch {

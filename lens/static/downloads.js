@@ -16,13 +16,24 @@ export async function saveOverlay() {
   const result = resultOf(view);
   const { response, explanation } = result;
   const { drawable } = state.image;
-  const { region } = response.image;
   const strongest = strongestOf(view);
   const grid = multiplied(explanation.heatmap, explanation.strength / strongest);
+  const map = { grid, own: explanation.heatmap, region: response.image.region };
   const display = displayControls.value;
+  await savePng(result, "", () => background.overlay(drawable, map, display, captionOf(result, strongest, display)));
+}
+
+/** Save the map alone in its colors, at the image's size, as a PNG. */
+export async function saveHeatmap() {
+  const result = resultOf(activeView());
+  const { response, explanation } = result;
+  const { colormap } = displayControls.value;
+  await savePng(result, ".heatmap", () => background.heatmap(explanation.heatmap, response.image, colormap));
+}
+
+async function savePng(result, kind, draw) {
   try {
-    const png = await background.overlay(drawable, grid, region, display, captionOf(result, strongest, display));
-    save(withText(png, metadataOf(result)), explanation, "png");
+    save(withText(await draw(), metadataOf(result)), result.explanation, `${kind}.png`);
   } catch (error) {
     showError(new Error(text("save.failed", { reason: error.message })));
   }
@@ -34,7 +45,7 @@ export function saveResponse() {
   const { index, label } = explanation;
   const shown = { file: state.image.name, time: time.toISOString(), options, class: { index, label } };
   const content = JSON.stringify({ ...response, request: shown }, null, 2);
-  save(new Blob([content], { type: "application/json" }), explanation, "json");
+  save(new Blob([content], { type: "application/json" }), explanation, ".json");
 }
 
 /** Copy the command, or select it where the page must not write to the clipboard. */
@@ -50,11 +61,12 @@ export async function copyCommand() {
 
 /** What a saved image says: class, method, model, image and time, and the meaning of the colors. */
 function captionOf({ response, explanation, time }, strongest, display) {
-  const { label, probability, strength } = explanation;
+  const { label, probability, strength, versus } = explanation;
   const { method, layer, model } = response;
-  const values = { label, probability: percent(probability), strength: significant(strength) };
+  const shown = versus ? `${label} ${text("versus.value", { label: versus.label })}` : label;
+  const values = { label: shown, probability: percent(probability), strength: significant(strength) };
   const lines = [
-    legendText(method, display.colormap, strongest),
+    legendText(method, versus, display.colormap, strongest),
     text("caption.class", values),
     text("caption.method", { method, layer: [layer].flat().join(", ") }),
     text("provenance", model),
@@ -65,9 +77,10 @@ function captionOf({ response, explanation, time }, strongest, display) {
 
 /** What a saved image says to programs. */
 function metadataOf({ response, explanation, time }) {
-  const { index, label, probability, strength } = explanation;
+  const { index, label, probability, strength, versus } = explanation;
   const { method, layer, model } = response;
   return {
+    ...(versus && { versus: `${versus.index} ${versus.label}` }),
     model: `${model.name} ${model.version}`,
     weights: model.weights,
     class: `${index} ${label}`,
@@ -81,9 +94,14 @@ function metadataOf({ response, explanation, time }) {
 }
 
 function save(blob, { index, label }, suffix) {
-  const link = element("a");
   const words = label.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-");
-  link.download = `${state.image.name.replace(/\.\w+$/, "")}.${index}-${words}.${suffix}`;
+  download(blob, `${state.image.name.replace(/\.\w+$/, "")}.${index}-${words}${suffix}`);
+}
+
+/** Save a file under a name. */
+export function download(blob, name) {
+  const link = element("a");
+  link.download = name;
   link.href = URL.createObjectURL(blob);
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 0);

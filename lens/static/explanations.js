@@ -1,27 +1,34 @@
 // Explanations from the server: choosing what the figures show, and requesting what is missing for it.
 
 import * as api from "./api.js";
-import { activeView, keyOf, predictions, resultOf, state, visibleViews } from "./state.js";
+import { writeLink } from "./links.js";
+import { activeView, change, firstResult, keyOf, methodOf, predictions, resultOf, state, visibleViews } from "./state.js";
 import { showBusy } from "./status.js";
-import { run } from "./tasks.js";
+import * as store from "./store.js";
+import { isCanceled, run } from "./tasks.js";
 import { text } from "./texts.js";
 import { render } from "./workbench.js";
 
-/** Change what the active figure shows; revert the change if the server rejects it. */
-export function choose(change) {
-  if (!state.image?.preview || state.results.length === 0) return;
-  const view = activeView();
-  const before = { ...view };
-  Object.assign(view, change);
+// Classes that are explained with the first request of an image: they share one forward pass.
+const EXPLAINED = 5;
+
+/** Change what the active figure shows; return to what it showed if the server rejects that or the user cancels it. */
+export function choose(changes) {
+  if (!state.image?.preview || !firstResult(state.image)) return;
+  change(activeView(), changes);
   run(async (signal) => {
     try {
       await complete(signal);
     } catch (error) {
-      if (!error.unavailable) Object.assign(view, before);
-      render();
+      if (signal.aborted ? isCanceled(signal) : !error.unavailable) restore();
       throw error;
     }
   });
+}
+
+function restore() {
+  for (const [number, view] of state.views.entries()) Object.assign(view, state.shown[number]);
+  render();
 }
 
 /** Compare two classes, methods, or layers, or stop comparing. */
@@ -39,28 +46,42 @@ export async function complete(signal) {
   for (const view of visibleViews()) {
     if (resultOf(view)) continue;
     const label = typeof view.target === "string" ? view.target : (state.description.labels?.[view.target] ?? "");
-    showBusy(text("explaining", { label }));
-    const result = await requestExplanations(view, { targets: targets(view).join(",") }, signal);
-    state.results.push(result);
+    showBusy(text("explaining", { label, method: methodOf(view) }));
+    render();
+    const result = await requestExplanations(state.image, view, { targets: targets(view).join(",") }, signal);
     view.target = result.response.explanations[0].index;
   }
+  state.shown = state.views.map((view) => ({ ...view }));
+  writeLink();
   render();
 }
 
-/** Request explanations with the method and layer of a view. */
-export async function requestExplanations(view, options, signal) {
+/** Have an image classified and its most probable classes explained. */
+export function explainFirst(image, view, signal) {
+  const count = Math.min(EXPLAINED, state.description.labels?.length || EXPLAINED);
+  return requestExplanations(image, view, { explain: String(count) }, signal);
+}
+
+/** Request explanations with all of a view but its class, and keep them with the image. */
+async function requestExplanations(image, view, options, signal) {
+  const { model } = state;
+  const key = keyOf(view);
   const allOptions = { ...options };
   if (view.method) allOptions.method = view.method;
   if (view.layer) allOptions.layer = view.layer;
-  const response = await api.predict(state.model, state.image.file, allOptions, signal);
-  signal.throwIfAborted();
-  return { key: keyOf(view), options: allOptions, response, time: new Date() };
+  if (view.versus !== undefined) allOptions.versus = String(view.versus);
+  const response = await api.predict(model, image.file, allOptions, signal);
+  signal?.throwIfAborted();
+  const result = { key, model, options: allOptions, response, time: new Date() };
+  image.results.push(result);
+  if (state.images.includes(image)) store.save(image);
+  return result;
 }
 
-/** The classes to request: the chosen one, and with a new method or layer the most probable ones, too. */
+/** The classes to request: the chosen one, and with a new method, layer or contrast the most probable ones, too. */
 function targets(view) {
   const chosen = typeof view.target === "string" ? `"${view.target.replaceAll('"', '""')}"` : view.target;
-  const known = state.results.some(({ key }) => key === keyOf(view));
+  const known = state.image.results.some(({ key }) => key === keyOf(view));
   const probable = known ? [] : predictions().map(({ index }) => index);
-  return [chosen, ...probable.filter((index) => index !== view.target)];
+  return [chosen, ...probable.filter((index) => index !== view.target && index !== view.versus)];
 }

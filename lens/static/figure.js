@@ -2,14 +2,15 @@
 
 import { element } from "./dom.js";
 import { levels, multiplied, share, valueAt } from "./heatmap.js";
-import { Legend, meaning } from "./legend.js";
+import { Legend } from "./legend.js";
+import { meaning } from "./methods.js";
 import { paint, scaled } from "./overlay.js";
+import { boxes, outline } from "./regions.js";
 import { decimal, percent, significant, text } from "./texts.js";
 
-const MAX_HEIGHT = "58vh";
 const STEP = 1 / 40;
 const STEPS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
-const FACTS = ["strength", "pointer", "peak", "region", "colored"];
+const FACTS = ["strength", "pointer", "peak", "region", "colored", "boxed"];
 // Below this probability a figure says that a strong color does not mean a likely class.
 const LOW_PROBABILITY = 0.05;
 
@@ -37,14 +38,20 @@ export class Figure {
     this.badge = element("span", "badge", badge);
     const top = element("div", "heading");
     this.low = element("span", "low");
-    top.append(this.badge, this.title, this.probability, this.low);
+    this.versus = element("span", "versus");
+    top.append(this.badge, this.title, this.versus, this.probability, this.low);
     this.stage = element("div", "stage");
     this.canvas = element("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
     this.marks = { region: mark("region"), peak: mark("peak"), probe: mark("probe") };
+    this.boxes = element("div", "boxes");
+    this.boxes.setAttribute("aria-hidden", "true");
     this.noEvidence = element("p", "no-evidence");
-    this.stage.append(this.canvas, this.marks.region, this.marks.peak, this.marks.probe, this.noEvidence);
+    this.outdated = element("p", "outdated-note");
+    this.zoomed = element("div", "zoomed");
+    this.zoomed.append(this.canvas, this.boxes, this.marks.region, this.marks.peak, this.marks.probe);
+    this.stage.append(this.zoomed, this.noEvidence, this.outdated);
     const caption = element("figcaption");
     this.legend = new Legend();
     this.lowNote = element("p", "low-note");
@@ -65,27 +72,37 @@ export class Figure {
   show(content, display) {
     const resized = ["explanation", "preview", "strongest"].some((part) => this.content?.[part] !== content[part]);
     this.content = content;
+    this.setOutdated("");
     if (resized) this.resize();
     this.describe();
     this.draw(display);
     this.read();
   }
 
+  /** Mark the map as one of an earlier choice, with a note that says so; an empty one removes the mark. */
+  setOutdated(note) {
+    this.element.classList.toggle("outdated", note !== "");
+    this.outdated.textContent = note;
+    this.outdated.hidden = note === "";
+  }
+
   /** Remove the image. */
   clear() {
     this.content = this.grid = this.map = this.probe = undefined;
+    this.boxes.replaceChildren();
     this.canvas.width = this.canvas.height = 0;
   }
 
   /** Draw the same map with other display settings; no request, no resizing. */
   draw(display) {
     const { preview, explanation, method, strongest } = this.content;
-    paint(this.canvas, preview, this.map, this.region, display);
-    this.values.colored.textContent = this.map
-      ? text("colored.value", { share: percent(share(this.map, display.threshold), 0) })
-      : "–";
+    paint(this.canvas, preview, this.map, this.region, display, this.outline(display));
+    this.showBoxes(display);
+    const colored = this.map ? share(this.map, display.threshold) : 1;
+    this.values.colored.textContent = this.map ? text("colored.value", { share: percent(colored, 0) }) : "–";
+    this.values.colored.parentElement.hidden = display.threshold === 0;
     this.legend.element.hidden = !this.map;
-    if (this.map) this.legend.show(method, strongest, display);
+    if (this.map) this.legend.show(method, explanation.versus, strongest, display);
     const low = explanation !== null && explanation.probability < LOW_PROBABILITY;
     this.low.hidden = this.lowNote.hidden = !low;
     if (!low) return;
@@ -94,12 +111,36 @@ export class Figure {
     this.lowNote.textContent = text("low.note", values);
   }
 
+  /** The points of the outline, if it is to be drawn. */
+  outline(display) {
+    if (!this.map || !display.outline) return [];
+    const [left, top, right, bottom] = this.region;
+    return outline(this.content.explanation.heatmap, right - left, bottom - top, display.share);
+  }
+
+  showBoxes(display) {
+    const { explanation, image } = this.content;
+    const shown = this.map && display.boxes;
+    const found = shown ? boxes(explanation.heatmap, image.region, display.share) : [];
+    const marks = found.map(({ box }) => {
+      const created = mark("box");
+      this.place(created, ...box);
+      return created;
+    });
+    this.boxes.replaceChildren(...marks);
+    this.values.boxed.parentElement.hidden = !shown;
+    if (!shown) return;
+    const [left, top, right, bottom] = found[0].box;
+    const part = percent(found[0].area / (image.width * image.height), 0);
+    this.values.boxed.textContent = text("boxed.value", { count: found.length, left, top, right, bottom, share: part });
+  }
+
   resize() {
     const { preview, image, explanation, strongest } = this.content;
     this.region = scaled(image.region, preview.width / image.width);
     const [left, top, right, bottom] = this.region;
     // As wide as the layout permits, but never higher than fits the window.
-    this.stage.style.width = `calc(${MAX_HEIGHT} * ${preview.width / preview.height})`;
+    this.stage.style.width = `calc(var(--map-height) * ${preview.width / preview.height})`;
     const factor = explanation?.evidence ? explanation.strength / strongest : 1;
     this.grid = explanation && multiplied(explanation.heatmap, factor);
     this.map = explanation?.evidence ? levels(this.grid, right - left, bottom - top) : null;
@@ -109,21 +150,26 @@ export class Figure {
     const { name, image, explanation, method } = this.content;
     const label = explanation?.label ?? "";
     const evidence = explanation?.evidence;
+    const against = explanation?.versus;
     const [x, y] = evidence ? explanation.peak : [];
     this.title.textContent = label;
+    this.versus.textContent = against ? text("versus.value", { label: against.label }) : "";
+    this.versus.hidden = !against;
     this.probability.textContent = explanation ? percent(explanation.probability) : "";
-    this.noEvidence.textContent = text(`evidence.${meaning(method)}`);
+    const shows = meaning(method, against);
+    const values = { name, label, x, y, versus: against?.label };
+    this.noEvidence.textContent = text(`evidence.${shows}`, values);
     this.noEvidence.hidden = evidence !== false;
-    const values = { name, label, x, y };
     let description = text("canvas.bare", values);
-    if (evidence) description = text(`map.${meaning(method)}`, values);
-    else if (explanation) description = text(`map.none.${meaning(method)}`, values);
+    if (evidence) description = text(`map.${shows}`, values);
+    else if (explanation) description = text(`map.none.${shows}`, values);
     this.canvas.setAttribute("aria-label", description);
     this.values.strength.textContent = explanation ? significant(explanation.strength) : "–";
     this.values.peak.textContent = evidence ? text("peak.value", { x, y }) : "–";
     const [left, top, right, bottom] = image.region;
     const whole = left === 0 && top === 0 && right === image.width && bottom === image.height;
     this.values.region.textContent = whole ? text("region.all") : text("region.part", { left, top, right, bottom });
+    this.values.region.parentElement.hidden = whole;
     this.marks.region.hidden = whole;
     this.place(this.marks.region, left, top, right, bottom);
     this.marks.peak.hidden = !evidence;
@@ -136,7 +182,8 @@ export class Figure {
     const { image } = this.content;
     this.marks.probe.hidden = !this.probe;
     if (!this.probe) {
-      this.values.pointer.textContent = text("pointer.none");
+      const touch = matchMedia("(hover: none)").matches;
+      this.values.pointer.textContent = text(touch ? "pointer.touch" : "pointer.none");
       return;
     }
     const x = Math.min(image.width - 1, Math.floor(this.probe[0] * image.width));

@@ -13,18 +13,23 @@ const LEVELS = 256;
  * @returns {Uint8Array} levels from 0 to 255, (to - from) × width
  */
 export function levels(grid, width, height, from = 0, to = height) {
+  const values = enlarged(grid, width, height, from, to);
+  const result = new Uint8Array(values.length);
+  for (let at = 0; at < values.length; at += 1) result[at] = Math.fround((LEVELS - 1) * values[at]);
+  return result;
+}
+
+/** Resize a map bilinearly, as OpenCV does; values in an array of (to - from) × width. */
+export function enlarged(grid, width, height, from = 0, to = height) {
   const across = taps(grid[0].length, width);
   const down = taps(grid.length, height);
   const widened = grid.map((row) => stretched(row, across));
-  const result = new Uint8Array((to - from) * width);
+  const result = new Float32Array((to - from) * width);
   for (let y = from, position = 0; y < to; y += 1) {
     const upper = widened[down.first[y]];
     const lower = widened[down.second[y]];
     const share = down.share[y];
-    for (let x = 0; x < width; x += 1, position += 1) {
-      const value = Math.fround(upper[x] * (1 - share) + lower[x] * share);
-      result[position] = Math.fround((LEVELS - 1) * value);
-    }
+    for (let x = 0; x < width; x += 1, position += 1) result[position] = upper[x] * (1 - share) + lower[x] * share;
   }
   return result;
 }

@@ -1,20 +1,20 @@
-// Opening an image: decoding it for the figures, and having it classified and explained.
+// Opening images: decoding one for the figures, and having it classified and explained.
 
 import * as api from "./api.js";
 import * as background from "./background.js";
-import { complete, requestExplanations } from "./explanations.js";
+import { complete, explainFirst } from "./explanations.js";
 import { connect, selectModel } from "./models.js";
-import { keyOf, state } from "./state.js";
+import { drain } from "./queue.js";
+import { checkSize, newRecord } from "./records.js";
+import { change, disagrees, firstResult, keyOf, state } from "./state.js";
+import { clearLink } from "./links.js";
 import { hideError, showBusy } from "./status.js";
-import { run } from "./tasks.js";
+import * as store from "./store.js";
+import { renderStrip } from "./strip.js";
+import { isCanceled, run } from "./tasks.js";
 import { text } from "./texts.js";
-import { figures, render } from "./workbench.js";
-
-// Classes that are explained with the first request of an image: they share one forward pass.
-const EXPLAINED = 5;
-// Bytes that a form adds to its file, at most.
-const FORM_BYTES = 4096;
-const MEGABYTE = 2 ** 20;
+import { difference, figures, render } from "./workbench.js";
+import { resetZoom } from "./zoom.js";
 
 /** An image that cannot be explained. */
 class ImageError extends Error {
@@ -24,29 +24,37 @@ class ImageError extends Error {
   }
 }
 
-/** Have an image classified and explained. Nothing of an earlier image stays visible. */
-export function openImage(file, name = file.name) {
-  state.image = { name, file, drawable: file, preview: undefined };
-  forgetResults();
-  hideError();
-  run(examine);
+/** Add files to the session and show the first of them; the others are explained one after another. */
+export function openFiles(files) {
+  const added = [...files].map((file) => newRecord(file));
+  if (!added.length) return;
+  state.images.push(...added);
+  openImage(added[0]);
 }
 
-function forgetResults() {
-  if (state.image) state.image.preview = undefined;
-  state.results = [];
-  for (const view of state.views) view.target = undefined;
-  for (const figure of figures) figure.clear();
-  render();
+/**
+ * Show an image of the session. Nothing of an earlier image stays visible.
+ *
+ * @param {import("./state.js").ImageRecord} image
+ * @param {object} [view] what to show of it; without one its most probable class
+ */
+export function openImage(image, view) {
+  releasePixels();
+  state.image = image;
+  hideImage();
+  clearLink();
+  hideError();
+  run((signal) => examine(signal, view)).then(drain);
 }
 
 export function openSample(name) {
-  forgetResults();
+  forgetImage();
   hideError();
   run(async (signal) => {
+    showBusy(text("working", { name }));
     const file = await api.sample(name);
     signal.throwIfAborted();
-    openImage(file);
+    openFiles([file]);
   });
 }
 
@@ -54,52 +62,80 @@ export function openSample(name) {
 export function changeModel(model) {
   run(async (signal) => {
     const selecting = selectModel(model);
-    forgetResults();
+    for (const image of state.images) image.error = "";
+    hideImage();
     await selecting;
     signal.throwIfAborted();
     if (state.image) await examine(signal);
-  });
+  }).then(drain);
+}
+
+/** Remove the image from the page; it stays in the session. */
+export function forgetImage() {
+  releasePixels();
+  state.image = null;
+  hideImage();
+  clearLink();
+}
+
+function releasePixels() {
+  if (state.image) Object.assign(state.image, { preview: undefined, drawable: state.image.file });
+}
+
+function hideImage() {
+  releasePixels();
+  state.shown = [];
+  for (const view of state.views) Object.assign(view, { target: undefined, versus: undefined });
+  for (const figure of figures) figure.clear();
+  difference.hide();
+  resetZoom();
+  render();
 }
 
 /** Decode and explain the image, or show nothing but the reason why that is impossible. */
-async function examine(signal) {
+async function examine(signal, view) {
   const { image } = state;
+  image.error = "";
+  renderStrip();
   try {
     checkSize(image);
     showBusy(text("working", { name: image.name }));
     if (!state.model) await connect();
-    await explain(image, signal);
+    await explain(image, signal, view);
   } catch (error) {
-    if (signal.aborted || error.unavailable) throw error;
-    forgetResults();
+    if (signal.aborted ? !isCanceled(signal) : error.unavailable) throw error;
+    image.error = isCanceled(signal) ? text("canceled") : error.message;
+    hideImage();
     throw new ImageError(image.name, error.message);
+  } finally {
+    if (state.images.includes(image)) store.save(image);
+    renderStrip();
   }
 }
 
-function checkSize({ file }) {
-  const limit = state.overview.max_body_bytes - FORM_BYTES;
-  if (file.size <= limit) return;
-  const [size, maximum] = [file.size, limit].map((bytes) => (bytes / MEGABYTE).toFixed(1));
-  throw new Error(text("error.too_large", { size, limit: maximum }));
-}
-
-async function explain(image, signal) {
+async function explain(image, signal, view) {
   const decoding = decode(image, signal);
-  const explaining = requestExplanations(state.views[0], { explain: String(explainedCount()) }, signal);
   // The image must not appear after its error.
-  const [first] = await Promise.all([explaining, decoding]).finally(() => decoding);
-  state.results.push(first);
+  await Promise.all([firstResult(image) ?? explainFirst(image, state.views[0], signal), decoding]).finally(() => decoding);
   if (!image.preview) await decodeOnServer(image, signal);
   signal.throwIfAborted();
-  const [best, second] = first.response.predictions;
+  image.thumbnail ??= await background.thumbnail(image.drawable).catch(() => undefined);
+  const [best, second] = firstResult(image).response.predictions;
   const [left, right] = state.views;
   left.target = best.index;
   right.target = keyOf(left) === keyOf(right) ? (second ?? best).index : best.index;
+  pairExpected(image, right);
+  if (view) change(left, { target: best.index, ...view });
   await complete(signal);
 }
 
-function explainedCount() {
-  return Math.min(EXPLAINED, state.description.labels?.length || EXPLAINED);
+/** Compare the predicted with the expected class where they differ, and stop where they do not. */
+function pairExpected(image, right) {
+  const wrong = disagrees(image);
+  if (wrong || state.pairing) Object.assign(state, { comparing: wrong, pairing: wrong, active: 0 });
+  if (!wrong) return;
+  const index = state.description.labels?.indexOf(image.expected) ?? -1;
+  change(right, { ...state.views[0], target: index < 0 ? image.expected : index });
 }
 
 /** Decode the image in the browser, and show it before it is explained. */

@@ -1,21 +1,14 @@
 // What the colors of a map mean: the numbers of its color scale, and what the strongest color stands for.
 
 import { element } from "./dom.js";
+import { meaning } from "./methods.js";
 import { paintScale } from "./overlay.js";
 import { significant, text } from "./texts.js";
 
-// The others show evidence for the class.
-const MEANINGS = { counterfactual: "against", eigencam: "any" };
-
-/** What a method's map shows: evidence "for" or "against" the class, or "any" part that stands out. */
-export function meaning(method) {
-  return MEANINGS[method] ?? "for";
-}
-
-/** A sentence that says what the strongest color of a map stands for. */
-export function legendText(method, colormap, strongest) {
-  const color = text(`strongest.${colormap}`);
-  return text(`legend.${meaning(method)}`, { color, strength: significant(strongest) });
+/** A sentence that says what the strongest color of a map stands for; `versus` is the class of a contrast. */
+export function legendText(method, versus, colormap, strongest) {
+  const values = { color: text(`strongest.${colormap}`), strength: significant(strongest), versus: versus?.label };
+  return text(`legend.${meaning(method, versus)}`, values);
 }
 
 /** A color scale from 0 to the strength that has the strongest color. */
@@ -33,14 +26,15 @@ export class Legend {
 
   /**
    * @param {string} method of the map
+   * @param {object | undefined} versus class of a contrast
    * @param {number} strongest strength that has the strongest color
    * @param {{colormap: string, threshold: number}} display
    */
-  show(method, strongest, display) {
+  show(method, versus, strongest, display) {
     const strength = significant(strongest);
     this.highest.textContent = strength;
     this.canvas.setAttribute("aria-label", text("scale", { strength }));
-    this.sentence.textContent = legendText(method, display.colormap, strongest);
+    this.sentence.textContent = legendText(method, versus, display.colormap, strongest);
     paintScale(this.canvas, display);
   }
 }

@@ -7,24 +7,39 @@
 
 import { ClassSearch } from "./classes.js";
 import { byId } from "./dom.js";
-import { copyCommand, saveOverlay, saveResponse } from "./downloads.js";
+import { listenToDialogs } from "./dialogs.js";
+import { copyCommand, saveHeatmap, saveOverlay, saveResponse } from "./downloads.js";
 import { choose, toggleComparison } from "./explanations.js";
-import { changeModel, openImage, openSample } from "./images.js";
+import { changeModel, openFiles, openImage, openSample } from "./images.js";
 import { connect, translateSamples } from "./models.js";
 import { state } from "./state.js";
-import { retry, run } from "./tasks.js";
+import { listenToExports } from "./exports.js";
+import { readLink } from "./links.js";
+import { listenToSession, restoreSession } from "./session.js";
+import { renderStrip } from "./strip.js";
+import { cancel, retry, run } from "./tasks.js";
 import { preferred, text, useLanguage } from "./texts.js";
-import { figures, render } from "./workbench.js";
+import { difference, figures, render } from "./workbench.js";
+import { listenToZoom } from "./zoom.js";
 
 function listen() {
   listenForImages();
   listenForDrops();
+  listenToSession();
+  listenToExports();
+  listenToDialogs();
+  listenToZoom();
+  byId("difference").addEventListener("change", render);
   byId("retry").addEventListener("click", retry);
+  byId("cancel").addEventListener("click", cancel);
   byId("language").addEventListener("change", () => changeLanguage(byId("language").value));
   byId("model").addEventListener("change", () => changeModel(byId("model").value));
   byId("classes").addEventListener("change", (event) => choose({ target: Number(event.target.value) }));
   byId("method").addEventListener("change", () => choose({ method: byId("method").value }));
   byId("layer").addEventListener("change", () => choose({ layer: byId("layer").value }));
+  byId("versus").addEventListener("change", ({ target: { value } }) => {
+    choose({ versus: value === "" ? undefined : Number(value) });
+  });
   byId("compare").addEventListener("click", toggleComparison);
   byId("change").addEventListener("change", (event) => activate(Number(event.target.value)));
   byId("scales").addEventListener("change", (event) => {
@@ -35,6 +50,7 @@ function listen() {
     figure.element.addEventListener("pointerdown", () => state.comparing && activate(number));
   }
   byId("save-overlay").addEventListener("click", saveOverlay);
+  byId("save-heatmap").addEventListener("click", saveHeatmap);
   byId("save-json").addEventListener("click", saveResponse);
   byId("copy").addEventListener("click", copyCommand);
 }
@@ -44,7 +60,7 @@ function listenForImages() {
   byId("photograph").addEventListener("click", () => byId("camera").click());
   for (const input of [byId("file"), byId("camera")]) {
     input.addEventListener("change", () => {
-      if (input.files.length) openImage(input.files[0]);
+      openFiles(input.files);
       input.value = "";
     });
   }
@@ -53,7 +69,7 @@ function listenForImages() {
     if (button) openSample(button.dataset.name);
   });
   document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) openImage(event.clipboardData.files[0]);
+    openFiles(event.clipboardData.files);
   });
 }
 
@@ -69,8 +85,14 @@ function listenForDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     hint.hidden = true;
-    if (event.dataTransfer.files.length) openImage(event.dataTransfer.files[0]);
+    openFiles(event.dataTransfer.files);
   });
+}
+
+/** Show what the address names. */
+function openLinked() {
+  const link = readLink();
+  if (link && !state.image) openImage(link.image, link.view);
 }
 
 function activate(number) {
@@ -85,12 +107,15 @@ async function changeLanguage(language) {
   document.title = text("title");
   byId("language").value = language;
   translateSamples();
+  renderStrip();
   render();
 }
 
 const labels = () => state.description.labels ?? [];
 new ClassSearch(byId("search"), byId("matches"), byId("search-status"), labels, (target) => choose({ target }));
-byId("views").append(...figures.map((figure) => figure.element));
+byId("views").append(...[...figures, difference].map((figure) => figure.element));
 listen();
 await changeLanguage(preferred());
-run(connect);
+await run(connect);
+await restoreSession();
+openLinked();

@@ -2,11 +2,21 @@
 
 import * as api from "./api.js";
 import { byId, element, option } from "./dom.js";
-import { state } from "./state.js";
+import { emptyView, state } from "./state.js";
 import { text } from "./texts.js";
 
-/** Load the overview. A later task may abort this one; its result is kept nevertheless. */
-export async function connect() {
+let connecting;
+
+/** Load the overview, once: a task that needs it may abort and follow another one that has begun to load it. */
+export function connect() {
+  connecting ??= loadOverview().catch((error) => {
+    connecting = undefined;
+    throw error;
+  });
+  return connecting;
+}
+
+async function loadOverview() {
   state.overview = await api.overview();
   const { models, samples } = state.overview;
   byId("model").replaceChildren(...models.map((name) => option(name, name)));
@@ -18,11 +28,21 @@ export async function connect() {
 
 /** Switch to a model and load its description. */
 export async function selectModel(model) {
-  Object.assign(state, { model, description: {}, results: [] });
+  Object.assign(state, { model, description: {}, shown: [] });
   byId("model").value = model;
-  for (const view of state.views) Object.assign(view, { target: undefined, method: "", layer: "" });
+  for (const view of state.views) Object.assign(view, emptyView());
   const description = await api.describe(model);
-  if (state.model === model) state.description = description;
+  if (state.model !== model) return;
+  state.description = description;
+  discardOutdated();
+}
+
+/** Forget stored results of other weights than the model has now. */
+export function discardOutdated() {
+  const weights = state.description.weights_sha256;
+  if (!weights) return;
+  const isCurrent = ({ model, response }) => model !== state.model || weights.startsWith(response.model.weights);
+  for (const image of state.images) image.results = image.results.filter(isCurrent);
 }
 
 /** A sample image as a button. */

@@ -2,9 +2,13 @@
 
 import { COLORMAPS } from "./colormaps.js";
 import { level } from "./heatmap.js";
+import { drawOutline } from "./regions.js";
 
-/** The server's defaults. */
-export const DEFAULT_DISPLAY = { colormap: "jet", alpha: 0.4, threshold: 0 };
+/**
+ * How maps are drawn: those of the server, except the colors, whose order color-blind people see. `share` of the
+ * map's maximum belongs to outline and boxes.
+ */
+export const DEFAULT_DISPLAY = { colormap: "cividis", alpha: 0.4, threshold: 0, outline: false, boxes: false, share: 0.5 };
 
 /** A region of the image as sent, [left, top, right, bottom], in pixels of a copy scaled by `scale`. */
 export function scaled([left, top, right, bottom], scale) {
@@ -40,14 +44,16 @@ export function blend(pixels, width, map, [left, top, right, bottom], display) {
   return result;
 }
 
-/** Show an image in a canvas, with the colors of its map if there is one. */
-export function paint(canvas, image, map, region, display) {
+/** Show an image in a canvas, with the colors of its map if there is one, and the points of an outline. */
+export function paint(canvas, image, map, region, display, points = []) {
   if (canvas.width !== image.width || canvas.height !== image.height) {
     canvas.width = image.width;
     canvas.height = image.height;
   }
-  const pixels = map === null ? image.data : blend(image.data, image.width, map, region, display);
-  canvas.getContext("2d").putImageData(new ImageData(pixels, image.width, image.height), 0, 0);
+  const { width, height } = image;
+  const pixels = map === null ? image.data : blend(image.data, width, map, region, display);
+  if (points.length) drawOutline(pixels, width, points, [-region[0], -region[1]], Math.max(width, height));
+  canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
 }
 
 /** Show a color map from 0, left, to 1; values below the threshold have no color. */

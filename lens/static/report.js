@@ -1,99 +1,35 @@
 // A report: explained images in one file that opens from disk. `tools/client/html_report.py` writes the file.
+//
+//   report ─▶ card ─▶ figure, classes
+//     └────▶ summary          display, texts, dom: used by all
 
-import { bar, radioRow } from "./classes.js";
+import { Card } from "./card.js";
 import { DisplayControls } from "./display.js";
 import { byId, element } from "./dom.js";
-import { Figure } from "./figure.js";
-import { dateTime, percent, preferred, text, useLanguage } from "./texts.js";
+import { renderSummary } from "./summary.js";
+import { dateTime, preferred, text, useLanguage } from "./texts.js";
 
 const readJson = (selector) => [...document.querySelectorAll(selector)].map((script) => JSON.parse(script.textContent));
-
 const [about] = readJson("#about");
 const entries = readJson(".entry");
-
-/** One image with its classes; drawn only near the window, so that thousands of them fit into memory. */
-class Card {
-  constructor(entry, number) {
-    this.entry = entry;
-    this.number = number;
-    [this.chosen] = entry.explanations;
-    this.figure = new Figure("", "h3");
-    this.figure.badge.hidden = true;
-    this.element = element("article", "card");
-    this.classes = element("div");
-    this.prediction = element("p", "prediction");
-    this.mapOf = element("span", "map-of");
-    this.figure.title.before(this.mapOf);
-    this.element.append(element("h2", "", entry.name), this.prediction, this.figure.element, this.classes);
-    const { width, height } = entry.image;
-    this.figure.stage.style.aspectRatio = `${width} / ${height}`;
-    this.labels = [...entry.predictions, ...entry.explanations].map(({ label }) => label.toLowerCase());
-  }
-
-  /** List the explained classes, as radio buttons if there are several, and the other probable ones. */
-  list() {
-    const { predictions, explanations } = this.entry;
-    const [{ label, probability }] = predictions;
-    this.prediction.textContent = text("report.prediction", { label, probability: percent(probability) });
-    this.mapOf.textContent = text("report.map");
-    const explained = new Set(explanations.map(({ index }) => index));
-    const choices = element("fieldset");
-    choices.append(element("legend", "visually-hidden", text("classes")));
-    choices.append(...explanations.map((entry) => radioRow(entry, entry === this.chosen, `class-${this.number}`)));
-    choices.addEventListener("change", (event) => {
-      this.chosen = explanations.find(({ index }) => index === Number(event.target.value));
-      this.show();
-    });
-    const others = element("div", "plain");
-    others.append(...predictions.filter(({ index }) => !explained.has(index)).map(plainRow));
-    this.classes.replaceChildren(...(explanations.length > 1 ? [choices, others] : [others]));
-  }
-
-  async show() {
-    this.preview ??= await pixels(this.entry.thumbnail);
-    if (!this.visible) return;
-    const { name, image, method } = this.entry;
-    const explanation = this.chosen;
-    const content = { name, preview: this.preview, image, explanation, method, strongest: explanation.strength };
-    this.figure.show(content, displayControls.value);
-  }
-
-  hide() {
-    this.preview = undefined;
-    this.figure.clear();
-  }
-
-  /** Whether the card matches a filter: a part of a listed label, and the probability of the predicted class. */
-  matches({ label, from, to }) {
-    const [{ probability }] = this.entry.predictions;
-    return probability >= from && probability <= to && this.labels.some((candidate) => candidate.includes(label));
-  }
-}
-
-function plainRow(entry) {
-  const row = element("div", "class");
-  row.append(...bar(entry));
-  return row;
-}
-
-/** Decode a thumbnail. */
-async function pixels(source) {
-  const image = new Image();
-  image.src = source;
-  await image.decode();
-  const canvas = element("canvas");
-  canvas.width = image.naturalWidth;
-  canvas.height = image.naturalHeight;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
-}
+const errors = readJson(".error");
 
 const displayControls = new DisplayControls(() => {
-  for (const card of cards) if (card.figure.content) card.figure.draw(displayControls.value);
+  for (const card of cards) card.draw();
+  renderSummary(cards, errors.length, displayControls.value);
 });
-const cards = entries.map((entry, number) => new Card(entry, number));
+const cards = entries.map((entry, number) => new Card(entry, number, () => displayControls.value));
 const byElement = new Map(cards.map((card) => [card.element, card]));
+/** The predicted class that the summary's table restricts the report to; empty: all. */
+let predicted = "";
+
+const ORDERS = {
+  given: (a, b) => a.number - b.number,
+  differing: (a, b) => b.disagrees - a.disagrees || (a.entry.cosine ?? 1) - (b.entry.cosine ?? 1) || a.number - b.number,
+  least: (a, b) => a.best.probability - b.best.probability || a.number - b.number,
+  most: (a, b) => b.best.probability - a.best.probability || a.number - b.number,
+  label: (a, b) => a.best.label.localeCompare(b.best.label) || a.number - b.number,
+};
 
 const observer = new IntersectionObserver(
   (changes) => {
@@ -110,8 +46,10 @@ const observer = new IntersectionObserver(
 function filter() {
   const conditions = {
     label: byId("label").value.trim().toLowerCase(),
+    predicted,
     from: Number(byId("from").value) / 100,
     to: Number(byId("to").value) / 100,
+    blank: byId("blank").checked,
   };
   let shown = 0;
   for (const card of cards) {
@@ -120,6 +58,18 @@ function filter() {
   }
   byId("count").textContent = text("report.count", { shown, all: cards.length });
   byId("none").hidden = shown > 0 || cards.length === 0;
+  byId("all-classes").hidden = predicted === "";
+  byId("all-classes").textContent = text("report.all", { label: predicted });
+}
+
+function restrict(label) {
+  predicted = label;
+  filter();
+}
+
+function sort() {
+  const ordered = [...cards].sort(ORDERS[byId("order").value]);
+  byId("cards").append(...ordered.map((card) => card.element));
 }
 
 function changeLanguage(language) {
@@ -130,17 +80,22 @@ function changeLanguage(language) {
   const [{ method, layer } = { method: "–", layer: "–" }] = entries;
   const layers = [layer].flat().join(", ");
   byId("created").textContent = text("report.created", { time, model: models(), method, layer: layers });
+  const blank = cards.filter((card) => card.isBlank).length;
+  byId("blank-label").textContent = text("report.blank", { count: blank });
+  byId("blank").disabled = blank === 0;
   displayControls.render();
+  renderSummary(cards, errors.length, displayControls.value);
   filter();
   for (const card of cards) {
     card.list();
-    if (card.figure.content) card.show();
+    if (card.visible) card.show();
   }
 }
 
 /** The models that answered, each with its version and weights; several if one was replaced during the run. */
 function models() {
-  const answered = new Set(entries.map(({ model }) => text("provenance", model)));
+  const answers = entries.flatMap((entry) => (entry.other ? [entry, entry.other] : [entry]));
+  const answered = new Set(answers.map(({ model }) => text("provenance", model)));
   return [...answered].join("; ") || text("report.model", { name: about.model });
 }
 
@@ -150,11 +105,19 @@ function errorItem({ name, message }) {
   return item;
 }
 
-const errors = readJson(".error");
+const comparing = entries.some(({ expected, other }) => expected !== undefined || other);
+byId("order").querySelector("[value=differing]").hidden = !comparing;
+byId("order").value = comparing ? "differing" : "given";
 byId("error-list").append(...errors.map(errorItem));
 byId("errors").hidden = errors.length === 0;
-byId("cards").append(...cards.map((card) => card.element));
-for (const id of ["label", "from", "to"]) byId(id).addEventListener("input", filter);
+sort();
+for (const id of ["label", "from", "to", "blank"]) byId(id).addEventListener("input", filter);
+byId("order").addEventListener("change", sort);
+byId("all-classes").addEventListener("click", () => restrict(""));
+byId("class-rows").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) restrict(button.dataset.label);
+});
 byId("language").addEventListener("change", () => changeLanguage(byId("language").value));
 changeLanguage(preferred());
 for (const card of cards) observer.observe(card.element);

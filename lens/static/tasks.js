@@ -1,10 +1,11 @@
 // One task at a time: a new task aborts the one in progress, and a task is repeated while the server is unavailable.
 
 import * as api from "./api.js";
-import { showDone, showError, showStatus } from "./status.js";
-import { text } from "./texts.js";
+import { showCanceled, showDone, showError, showReturn } from "./status.js";
 
 const RETRY_SECONDS = 3;
+// Why a task is aborted: the user asked for it, and not for another task.
+const CANCELED = new DOMException("Canceled", "AbortError");
 
 let controller = new AbortController();
 let lastTask;
@@ -24,13 +25,14 @@ export async function run(task) {
       if (!signal.aborted) showDone();
       return;
     } catch (error) {
+      if (isCanceled(signal)) showCanceled();
       if (signal.aborted) return;
       showError(error);
       if (!error.unavailable) return;
     }
     await available(signal);
     if (signal.aborted) return;
-    showStatus(text("available"));
+    showReturn();
   }
 }
 
@@ -39,9 +41,19 @@ export function retry() {
   return run(lastTask);
 }
 
+/** Stop the task in progress; no other one follows. */
+export function cancel() {
+  controller.abort(CANCELED);
+}
+
+/** Whether the user has stopped a task. */
+export function isCanceled(signal) {
+  return signal.reason === CANCELED;
+}
+
 /** Wait until the server responds. */
-async function available(signal) {
+export async function available(signal) {
   do {
     await new Promise((resolve) => setTimeout(resolve, 1000 * RETRY_SECONDS));
-  } while (!signal.aborted && !(await api.isAvailable()));
+  } while (!signal?.aborted && !(await api.isAvailable()));
 }

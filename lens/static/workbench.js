@@ -3,32 +3,40 @@
 import * as api from "./api.js";
 import { listClasses } from "./classes.js";
 import { command } from "./curl.js";
+import { DifferenceFigure } from "./difference.js";
 import { DisplayControls } from "./display.js";
 import { byId, option } from "./dom.js";
 import { Figure } from "./figure.js";
-import { activeView, isComparable, listedClasses, resultOf, state, strongestOf } from "./state.js";
+import { allowsContrast } from "./methods.js";
+import { activeView, firstResult, isComparable, listedClasses, methodOf, resultOf, state, strongestOf } from "./state.js";
+import { renderRecord } from "./record.js";
+import { renderStrip } from "./strip.js";
 import { hasText, significant, text } from "./texts.js";
 
 const BADGES = ["A", "B"];
 
 export const figures = BADGES.map((badge) => new Figure(badge));
+export const difference = new DifferenceFigure();
 export const displayControls = new DisplayControls(redraw);
 
 /** Show the current state. */
 export function render() {
   const { image } = state;
-  document.body.classList.toggle("empty", !image);
+  document.body.classList.toggle("empty", !image && !state.images.length);
   document.body.classList.toggle("comparing", state.comparing);
   byId("workbench").hidden = !image?.preview;
   displayControls.render();
   const result = image?.preview && resultOf(activeView());
-  byId("save-overlay").disabled = !result?.explanation.evidence;
+  byId("save-overlay").disabled = byId("save-heatmap").disabled = !result?.explanation.evidence;
   byId("save-json").disabled = !result;
   byId("command").textContent = result ? commandFor(result) : "";
+  renderStrip();
+  renderRecord(image, result);
   if (!image?.preview) return;
   for (const [number, figure] of figures.entries()) renderFigure(figure, number);
   renderPanel(result);
   renderScales();
+  renderDifference();
 }
 
 /** Draw the figures again with changed display settings. */
@@ -47,11 +55,16 @@ function renderFigure(figure, number) {
   if (figure.element.hidden) return;
   const view = state.views[number];
   const result = resultOf(view);
+  const { content } = figure;
+  if (!result && content?.explanation && content.preview === preview) {
+    figure.setOutdated(text("outdated", { label: content.explanation.label, method: content.method }));
+    return;
+  }
   const explanation = result?.explanation ?? null;
   const method = result?.response.method ?? "";
-  const image = state.results[0]?.response.image ?? fullyCovered(preview);
-  const content = { name, preview, image, explanation, method, strongest: strongestOf(view) };
-  figure.show(content, displayControls.value);
+  const image = firstResult(state.image)?.response.image ?? fullyCovered(preview);
+  const shown = { name, preview, image, explanation, method, strongest: strongestOf(view) };
+  figure.show(shown, displayControls.value);
 }
 
 /** Size and region of an image before the server has reported them. */
@@ -69,12 +82,35 @@ function renderPanel(result) {
   listClasses(byId("classes"), classes, view.target);
   renderNames(byId("method"), description.methods, view.method, defaultMethod);
   renderNames(byId("layer"), description.layers, view.layer, defaultLayer);
-  const hint = `method.${view.method || defaultMethod}`;
+  renderContrast(view, classes);
+  renderExpected(classes);
+  const hint = `method.${methodOf(view)}`;
   byId("method-hint").textContent = hasText(hint) ? text(hint) : "";
   byId("compare").setAttribute("aria-pressed", String(state.comparing));
   byId("change").hidden = !state.comparing;
   byId("change").querySelector(`[value="${state.active}"]`).checked = true;
   byId("provenance").textContent = result ? text("provenance", result.response.model) : "";
+}
+
+/** Offer the classes that the image may be expected to have. */
+function renderExpected(classes) {
+  const { expected } = state.image;
+  const labels = new Set(classes.map(({ label }) => label));
+  if (expected !== undefined) labels.add(expected);
+  const options = [...labels].map((label) => option(label, label));
+  byId("expected").replaceChildren(option("", text("expected.none")), ...options);
+  byId("expected").value = expected ?? "";
+}
+
+/** Offer the classes that the chosen one can be contrasted with. */
+function renderContrast(view, classes) {
+  const others = classes.filter(({ index }) => index !== view.target);
+  byId("versus").replaceChildren(
+    option("", text("versus.none")),
+    ...others.map(({ index, label }) => option(index, text("versus.value", { label }))),
+  );
+  byId("versus").value = view.versus ?? "";
+  byId("contrast").hidden = others.length === 0 || !allowsContrast(methodOf(view));
 }
 
 /** Show whether two compared maps have one color scale, and what that means. */
@@ -86,6 +122,18 @@ function renderScales() {
   byId("scale-common").disabled = !comparable;
   const key = common ? "scale.common.hint" : comparable ? "scale.own.hint" : "scale.incomparable.hint";
   byId("scales-hint").textContent = text(key, { strength: significant(strongestOf(activeView())) });
+}
+
+/** Show the difference of two compared maps, if the user wants it and both have evidence. */
+function renderDifference() {
+  byId("difference-control").hidden = !state.comparing;
+  const explanations = state.views.map((view) => resultOf(view)?.explanation);
+  const shows = state.comparing && byId("difference").checked && explanations.every((entry) => entry?.evidence);
+  if (!shows) {
+    difference.hide();
+    return;
+  }
+  difference.show(state.image.preview, firstResult(state.image).response.image, explanations, isComparable());
 }
 
 /** Fill a list of methods or layers; the model's default comes first. */

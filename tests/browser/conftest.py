@@ -21,6 +21,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 HERE = Path(__file__).parent
 # Of each action, in milliseconds; the machine may be busy.
 TIMEOUT = 20_000
+# The colors of the server's overlay, unless a test has chosen others.
+JET = """try {
+  if (!localStorage.getItem("lens.look")) localStorage.setItem("lens.look", '{"colormap": "jet"}');
+} catch {}"""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -75,10 +79,12 @@ def open_page(browser: object, torchserve: Server, url: str) -> Iterator[Callabl
     """Open the page in a new browser context; fail on an error in its console."""
     opened: list[Lens] = []
 
-    def open_page(address: str = "", **context: object) -> Lens:
+    def open_page(address: str = "", jet: bool = True, **context: object) -> Lens:
         settings = {"viewport": {"width": 1360, "height": 940}, "locale": "en-GB", "accept_downloads": True, **context}
         page = browser.new_context(**settings).new_page()  # type: ignore[attr-defined]
         page.set_default_timeout(TIMEOUT)
+        if jet:
+            page.add_init_script(JET)
         lens = Lens(page, torchserve)
         opened.append(lens)
         page.goto(address or url)

@@ -39,7 +39,7 @@ def test_axe_finds_nothing(open_page: Open, context: dict[str, object], tmp_path
     lens.choose(CHELSEA)
     lens.page.wait_for_selector("#classes .class")
     lens.settle()
-    lens.page.locator("summary").click()
+    lens.page.locator(".save summary").click()
     assert violations_on(lens) == []
     lens.page.locator("#compare").click()
     lens.search("cat")
@@ -65,7 +65,7 @@ def test_the_tab_key_reaches_everything(lens: Lens) -> None:
     lens.explain(CHELSEA)
     lens.page.locator("#compare").click()
     lens.settle()
-    lens.page.locator("summary").click()
+    lens.page.locator(".save summary").click()
     lens.page.evaluate("() => { const top = document.querySelector('h1'); top.tabIndex = -1; top.focus(); }")
 
     visited = []
@@ -73,21 +73,9 @@ def test_the_tab_key_reaches_everything(lens: Lens) -> None:
         lens.page.keyboard.press("Tab")
         visited.append(lens.page.evaluate(FOCUSED))
 
-    expected = [
-        "model",
-        "language",
-        "choose",
-        "photograph",
-        "BUTTON",
-        "CANVAS",
-        "compare",
-        "active",
-        "scale",
-        "class",
-        "search",
-        "method",
-    ]
-    expected += ["layer", "save-overlay", "save-json", "SUMMARY", "command", "copy", "alpha", "threshold", "colormap"]
+    expected = ["BUTTON", "model", "language", "choose", "CANVAS", "alpha", "threshold", "colormap", "outline", "boxes"]
+    expected += ["compare", "active", "scale", "class", "search", "method", "layer", "versus"]
+    expected += ["save-overlay", "save-heatmap", "save-json", "SUMMARY", "command", "copy"]
     first = [visited.index(name) for name in expected]
     assert first == sorted(first), "the order of the tab key is the reading order"
 
@@ -123,7 +111,7 @@ def test_nothing_overflows_a_narrow_screen(open_page: Open, width: int) -> None:
     lens = open_page(viewport={"width": width, "height": 740})
     lens.explain(CHELSEA)
     lens.page.locator("#compare").click()
-    lens.page.locator("summary").click()
+    lens.page.locator(".save summary").click()
     assert lens.page.evaluate("document.documentElement.scrollWidth") == width
 
 

@@ -32,7 +32,9 @@ def test_the_name_of_the_strongest_color(name: str) -> None:
     lines = re.findall(rf"{name}: \[(.*?)\]", SOURCE, re.S)[0]
     red, green, blue = bytes.fromhex("".join(re.findall(r"[0-9a-f]{96}", lines))[-6:])
     said = texts[f"strongest.{name}"]
-    if said == "Red":
+    if said == "White":
+        assert (red, green, blue) == (255, 255, 255)
+    elif said == "Red":
         assert red > 100 > green + blue
     else:
         assert min(red, green) > 200

@@ -8,7 +8,16 @@ from starlette.testclient import TestClient
 
 from tests.support.lens_server import application, error_code, failing, predict
 
-DESCRIPTION = {"labels": ["cat", "cup"], "methods": ["gradcam"], "layers": ["a.b"], "method": "gradcam", "layer": "a.b"}
+DESCRIPTION = {
+    "labels": ["cat", "cup"],
+    "methods": ["gradcam"],
+    "layers": ["a.b"],
+    "method": "gradcam",
+    "layer": "a.b",
+    "weights_sha256": "0",
+    "engine": "eager",
+    "effective_precision": "float32",
+}
 
 
 def test_only_torchserve_receives_the_tokens(client: TestClient, requests: list[httpx.Request]) -> None:
@@ -59,7 +68,7 @@ def test_all_pages_of_models_are_listed() -> None:
 @pytest.mark.parametrize(
     ("versions", "expected"),
     [
-        ([{"customizedMetadata": {**DESCRIPTION, "weights_sha256": "0"}}], DESCRIPTION),
+        ([{"customizedMetadata": {**DESCRIPTION, "max_targets": 100}}], DESCRIPTION),
         ([{"modelName": "another handler's"}], {}),
         ([], {}),
     ],

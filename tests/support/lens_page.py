@@ -60,8 +60,8 @@ class Lens:
 
     # ------------------------------------------------------------------------- actions
 
-    def choose(self, file: Path) -> None:
-        self.page.set_input_files("#file", file)
+    def choose(self, *files: Path) -> None:
+        self.page.set_input_files("#file", files)
 
     def drop(self, file: Path) -> None:
         self._transfer(file, "(transfer) => document.dispatchEvent(new DragEvent('drop', {dataTransfer: transfer}))")
@@ -83,6 +83,27 @@ class Lens:
         self.page.wait_for_function(
             "(text) => document.querySelector('#status').textContent === text", arg=f"{name} is explained"
         )
+
+    def wait_for_all(self) -> None:
+        """Wait until no image of the strip waits."""
+        self.page.wait_for_function(
+            "() => [...document.querySelectorAll('#strip .verdict')].every((each) => each.textContent !== 'waiting')"
+        )
+
+    def strip(self) -> list[tuple[str, str]]:
+        """Return name and verdict of each image in the strip."""
+        names, verdicts = (self.page.locator(f"#strip .{part}").all_inner_texts() for part in ("name", "verdict"))
+        return list(zip(names, verdicts, strict=True))
+
+    def hold(self) -> list[Any]:
+        """Keep requests for predictions back; the returned list receives their routes."""
+        held: list[Any] = []
+
+        def keep(route: Any) -> None:
+            held.append(route)
+
+        self.page.route("**/predictions/**", keep)
+        return held
 
     def settle(self) -> None:
         """Wait until the page is idle."""
@@ -112,7 +133,12 @@ class Lens:
 
     def pixels(self, number: int = 0) -> Pixels:
         """Return the pixels of a figure's canvas, RGB, (H, W, 3)."""
-        width, height, content = self.page.locator(".stage canvas").nth(number).evaluate(CANVAS)
+        return self.pixels_of(self.page.locator(".stage canvas").nth(number))
+
+    @staticmethod
+    def pixels_of(canvas: Any) -> Pixels:
+        """Return the pixels of an opaque canvas, RGB, (H, W, 3)."""
+        width, height, content = canvas.evaluate(CANVAS)
         flat = np.frombuffer(base64.b64decode(content), np.uint8)
         assert (flat[3::4] == 255).all()
         return flat.reshape(height, width, 4)[:, :, :3]

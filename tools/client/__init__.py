@@ -5,8 +5,9 @@ The library is `client` and `async_client`: `Client` and `AsyncClient`, which re
 
 `predict` is `scripts/predict.py`: `files` finds its images, `explained` has them explained, `table` and `records` print
 results, `html_report` writes them as a page, `bundle` as files that `reproduce`, which is `scripts/reproduce.py`,
-compares with new answers. `arguments` parses what several commands share. `rollout` is `scripts/rollout.py`, and
+compares with new answers. `expected` reads the classes that images should have. `arguments` parses what several
+commands share. `rollout` is `scripts/rollout.py`, and
 `compare` its comparison of two versions.
 
-May import `tools.paths`, `tools.ports`, `tools.sessions` and `tools.server`; never `gradcam` or torch.
+May import `tools.paths`, `tools.ports`, `tools.sessions`, `tools.server` and `lens.report`; never `gradcam` or torch.
 """

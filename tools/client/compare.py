@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tools.client.answers import Answer
 from tools.client.client import Client
 from tools.client.endpoint import OptionValue
 from tools.client.errors import ImageRejected
+from tools.client.html_report import HtmlReport
 from tools.client.table import printable
 
 SHOWN = 20
@@ -33,6 +34,10 @@ class Comparison:
     """Between the maps for the class that the old version predicts; None if one of them has no map."""
     answered: bool
     """Whether the new version answers if the old one does."""
+    before: Answer | None = None
+    """The old version's answer."""
+    after: Answer | None = None
+    """The new version's predictions, with its map for the class that the old one predicts."""
 
 
 def compare(old: Client, new: Client, image: Path) -> Comparison:
@@ -55,7 +60,37 @@ def compare(old: Client, new: Client, image: Path) -> Comparison:
         new_class,
         cosine=None if maps[0] is None or maps[1] is None else cosine(maps[0], maps[1]),
         answered=isinstance(after, Answer),
+        before=before,
+        after=_with_map(after, same_class),
     )
+
+
+def add_to_report(report: HtmlReport, comparison: Comparison) -> None:
+    """Add an image with both versions' maps; one that a version rejects is added as not explained."""
+    name = str(comparison.image)
+    if comparison.before is None or comparison.after is None:
+        report.add_error(name, f"old version: {comparison.old}, new version: {comparison.new}")
+        return
+    pair = {"other": comparison.after.document, "cosine": comparison.cosine}
+    try:
+        report.add(name, comparison.image, {**comparison.before.document, **pair})
+    except OSError as error:
+        report.add_error(name, f"compared, but no thumbnail could be made: {error}")
+
+
+def without_maps(comparison: Comparison) -> Comparison:
+    """Drop the answers: those of a large folder would fill the memory."""
+    return replace(comparison, before=None, after=None)
+
+
+def _with_map(after: Answer | ImageRejected, same_class: Answer | ImageRejected) -> Answer | None:
+    """Return the new version's answer with the map for the old version's class, if it has that class."""
+    if isinstance(after, ImageRejected):
+        return None
+    if isinstance(same_class, ImageRejected):
+        return after
+    explanations = same_class.document.get("explanations", [])
+    return replace(after, document={**after.document, "explanations": explanations})
 
 
 def answer(client: Client, image: bytes, **options: OptionValue) -> Answer | ImageRejected:

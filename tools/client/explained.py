@@ -14,6 +14,7 @@ from tools.client.answers import Answer, Prediction
 from tools.client.client import Client
 from tools.client.endpoint import OptionValue
 from tools.client.errors import ImageError, OptionRejected
+from tools.client.expected import Expected, add_expected
 from tools.client.files import ImageFile
 
 # Several requests at once, so that the server can form batches.
@@ -32,10 +33,21 @@ class Result:
     overlays: tuple[Path, ...] = ()
     sha256: str | None = None
     """Of the image file; None if it cannot be read."""
+    expected: str | None = None
+    """The class that the image should have; None if nobody has said so."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the predicted class is the expected one."""
+        return isinstance(self.answer, Answer) and self.answer.predictions[0].label == self.expected
 
 
 def explain_all(
-    client: Client, images: Sequence[ImageFile], options: Mapping[str, OptionValue], output: Path
+    client: Client,
+    images: Sequence[ImageFile],
+    options: Mapping[str, OptionValue],
+    output: Path,
+    expected: Expected | None = None,
 ) -> Iterator[Result]:
     """Explain images concurrently, write their overlays, and yield results in the images' order.
 
@@ -44,16 +56,19 @@ def explain_all(
         images: the files.
         options: of the request for every image; without `overlay`, overlays are JPEG files.
         output: folder of the overlays.
+        expected: classes of the images; where the network predicts another one, both are explained.
 
     Raises:
         ServerUnavailable: as in `Client.explain`; waiting images are dropped.
         OptionRejected: likewise.
     """
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        yield from pool.map(partial(explain_file, client, {"overlay": "jpeg", **options}, output), images)
+        yield from pool.map(partial(explain_file, client, {"overlay": "jpeg", **options}, output, expected), images)
 
 
-def explain_file(client: Client, options: Mapping[str, OptionValue], output: Path, image: ImageFile) -> Result:
+def explain_file(
+    client: Client, options: Mapping[str, OptionValue], output: Path, expected: Expected | None, image: ImageFile
+) -> Result:
     """Explain one image and write its overlays.
 
     Raises:
@@ -67,12 +82,15 @@ def explain_file(client: Client, options: Mapping[str, OptionValue], output: Pat
             raise ImageError(f"cannot be read: {error.strerror}") from error
         digest = hashlib.sha256(content).hexdigest()
         answer = client.explain(content, **options)
+        label = expected.of(image.path) if expected else None
+        if label is not None:
+            answer, label = add_expected(client, content, answer, label, options)
         overlays = save_overlays(answer, output, image.name, SUFFIXES.get(str(options["overlay"]), ""))
     except OptionRejected:
         raise
     except ImageError as error:
         return Result(image, error, sha256=digest)
-    return Result(image, without_overlays(answer), tuple(overlays), digest)
+    return Result(image, without_overlays(answer), tuple(overlays), digest, label)
 
 
 def save_overlays(answer: Answer, output: Path, name: str, suffix: str) -> list[Path]:

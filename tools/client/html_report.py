@@ -1,32 +1,20 @@
-"""A self-contained HTML report that opens from disk, built from the page's modules in `lens/static/`.
+"""A self-contained HTML report that opens from disk: the page of `lens.report` with entries.
 
-The modules are embedded as data URLs in an import map, which a page opened from disk may load, unlike files; only the
-names in their import statements change. Entries are written one at a time, each a thumbnail and the numbers of its
-maps; the browser draws them.
+Entries are written one at a time, each a thumbnail and the numbers of its maps; the browser draws them.
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import re
-import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from PIL import Image, ImageOps
 
-from tools.paths import LENS_STATIC
-
-MAIN = "report"
-STYLES = ("style.css", "report.css")
-LANGUAGES = ("en", "de")
-IMPORT = re.compile(r'(?<=from ")\./(\w+)\.js(?=")')
+from lens.report import data_url, page, to_json
 
 THUMBNAIL_SIDE = 480
 THUMBNAIL_QUALITY = 85
@@ -78,54 +66,9 @@ class HtmlReport:
         self._file.write(data_script("error", {"name": name, "message": message}))
 
 
-def page(model: str) -> str:
-    """Return the page without entries; `<!-- entries -->` marks their place."""
-    nonce = secrets.token_urlsafe(18)
-    policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    imports = {f"lens/{name}": data_url("text/javascript", source.encode()) for name, source in modules().items()}
-    styles = "".join((LENS_STATIC / name).read_text(encoding="utf-8") for name in STYLES)
-    head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<style nonce="{nonce}">{styles}</style>\n'
-        f'<script type="importmap" nonce="{nonce}">{to_json({"imports": imports})}</script>\n'
-        f'<script type="module" nonce="{nonce}">import "lens/{MAIN}";</script>\n'
-    )
-    texts = {name: json.loads((LENS_STATIC / "texts" / f"{name}.json").read_text("utf-8")) for name in LANGUAGES}
-    about = {"model": model, "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "texts": texts}
-    template = (LENS_STATIC / "report.html").read_text(encoding="utf-8")
-    return template.replace("<!-- head -->", head).replace(
-        "<!-- entries -->", f'<script type="application/json" id="about">{to_json(about)}</script>\n<!-- entries -->'
-    )
-
-
-def modules() -> dict[str, str]:
-    """Return the report's module and all that it imports, with names as in the import map."""
-    sources: dict[str, str] = {}
-    waiting = [MAIN]
-    while waiting:
-        name = waiting.pop()
-        source = (LENS_STATIC / f"{name}.js").read_text(encoding="utf-8")
-        waiting += [other for other in IMPORT.findall(source) if other not in sources]
-        sources[name] = IMPORT.sub(r"lens/\1", source)
-    return sources
-
-
 def data_script(kind: str, value: Any) -> str:
     """Return a script element with data for the page's script."""
     return f'<script type="application/json" class="{kind}">{to_json(value)}</script>\n'
-
-
-def to_json(value: Any) -> str:
-    """Return JSON that cannot end a script element: names and labels may be anybody's."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def data_url(kind: str, content: bytes) -> str:
-    """Return content as a data URL of a media type."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def thumbnail(path: Path) -> str:

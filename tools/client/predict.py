@@ -25,10 +25,11 @@ from rich.progress import track
 
 from tools.client.arguments import add_header_argument, add_request_arguments, request_options, server_url
 from tools.client.client import Client
-from tools.client.endpoint import DEFAULT_MODEL, OptionValue
+from tools.client.endpoint import DEFAULT_MODEL
 from tools.client.errors import ClientError, ImageError, ModelNotFound, OptionRejected, ServerUnavailable
+from tools.client.expected import Expected, ExpectedError
 from tools.client.explained import IN_FLIGHT, Result, explain_all, without_maps
-from tools.client.files import ImageFile, find_images
+from tools.client.files import find_images
 from tools.client.html_report import HtmlReport
 from tools.client.records import CsvRows, JsonLines
 from tools.client.table import print_table, printable
@@ -77,24 +78,19 @@ class ReportSink:
         try:
             if isinstance(result.answer, ImageError):
                 raise result.answer
-            self.report.add(name, result.image.path, result.answer.document)
+            document = result.answer.document
+            extra = {} if result.expected is None else {"expected": result.expected}
+            self.report.add(name, result.image.path, {**document, **extra})
         except ImageError as error:
             self.report.add_error(name, str(error))
         except OSError as error:
             self.report.add_error(name, f"explained, but no thumbnail could be made: {error}")
 
 
-def run(
-    client: Client,
-    images: Sequence[ImageFile],
-    options: Mapping[str, OptionValue],
-    output: Path,
-    sinks: Sequence[Sink] = (),
-) -> Run:
-    """Explain images, write their overlays, and hand each result to the sinks."""
-    answers = explain_all(client, images, options, output)
-    quiet = len(images) == 1 or not sys.stderr.isatty()
-    progress = track(answers, "Explaining", len(images), console=Console(stderr=True), transient=True, disable=quiet)
+def run(answers: Iterator[Result], images: int, sinks: Sequence[Sink] = ()) -> Run:
+    """Hand each result to the sinks, with a progress bar over so many images."""
+    quiet = images == 1 or not sys.stderr.isatty()
+    progress = track(answers, "Explaining", images, console=Console(stderr=True), transient=True, disable=quiet)
     results: list[Result] = []
     failure = None
     try:
@@ -112,6 +108,8 @@ def print_run(done: Run, output: Path, *, table: bool = True) -> None:
     overlays = done.overlays
     if done.results and table:
         print_table([(result.image.path, result.answer) for result in done.results])
+        if known := [result for result in done.results if result.expected is not None]:
+            print(f"As expected: {sum(result.agrees for result in known)} of {len(known)} images")
     if overlays:
         place = (
             f"Overlay written to {overlays[0]}"
@@ -186,6 +184,12 @@ def argument_parser() -> argparse.ArgumentParser:
         "--management-url", type=server_url, help="of the server, for --bundle (default: the port after that of --url)"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write one self-contained HTML file")
+    parser.add_argument(
+        "--expected",
+        type=Path,
+        metavar="CSV",
+        help="file with the columns file and label: where the network predicts another class, explain both",
+    )
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print a JSON object per image instead of the table")
     formats.add_argument("--csv", action="store_true", help="print a CSV row per class instead of the table")
@@ -199,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser()
     parsed = parser.parse_args(arguments)
     options = request_options(parsed)
+    if parsed.expected is not None and parsed.bundle is not None:
+        parser.error("--expected does not go with --bundle, whose images must all have the same options")
     output = parsed.output or parsed.bundle or OUTPUT
     with ExitStack() as stack:
         stack.enter_context(exit_on_interrupt())
@@ -208,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sinks: list[Sink] = [JsonLines(sys.stdout)] if parsed.json else [CsvRows(sys.stdout)] if parsed.csv else []
         bundle = None
         try:
+            expected = None if parsed.expected is None else Expected.read(parsed.expected)
             images = find_images(parsed.inputs, output)
             output.mkdir(parents=True, exist_ok=True)
             if parsed.report is not None:
@@ -217,10 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 bundle = Bundle(output, client, options, describe(parsed.management_url, client))
                 sinks.append(bundle)
-        except OSError as error:
+        except (OSError, ExpectedError) as error:
             parser.error(str(error))
         table = not (parsed.json or parsed.csv)
-        done = run(client, images, options, output, sinks)
+        done = run(explain_all(client, images, options, output, expected), len(images), sinks)
         print_run(done, output, table=table)
         messages = sys.stdout if table else sys.stderr
         if bundle is not None and done.failure is None:

@@ -29,6 +29,7 @@ COLUMNS = (
     "weights",
     "error",
     "message",
+    "expected",
 )
 
 
@@ -46,6 +47,8 @@ class JsonLines:
             entry["error"] = error_members(result.answer)
         else:
             entry |= {**result.answer.document, "overlays": [str(path) for path in result.overlays]}
+            if result.expected is not None:
+                entry["expected"] = result.expected
         self._stream.write(json.dumps(entry) + "\n")
 
 
@@ -66,7 +69,7 @@ class CsvRows:
             self._writer.writerow({"path": path, "error": error["code"], "message": error["message"]})
             return
         for row in class_rows(result.answer):
-            self._writer.writerow({"path": path, **row})
+            self._writer.writerow({"path": path, **row, "expected": result.expected})
 
 
 def class_rows(answer: Answer) -> Iterator[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -13,9 +14,10 @@ from rich.progress import track
 from tools import ports
 from tools.client.arguments import server_url
 from tools.client.client import Client
-from tools.client.compare import compare, print_comparison
+from tools.client.compare import add_to_report, compare, print_comparison, without_maps
 from tools.client.errors import ClientError
 from tools.client.files import find_images
+from tools.client.html_report import HtmlReport
 from tools.server import management
 from tools.server.management import ManagementError
 
@@ -44,11 +46,18 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     images = [image.path for image in find_images(options.images, Path("build/none"))]
     quiet = not sys.stderr.isatty()
     progress = track(images, "Comparing", console=Console(stderr=True), transient=True, disable=quiet)
-    with (
-        Client(options.url, options.model, version=options.old) as old,
-        Client(options.new_url or options.url, options.model, version=options.new) as new,
-    ):
-        comparisons = [compare(old, new, image) for image in progress]
+    comparisons = []
+    with ExitStack() as stack:
+        old = stack.enter_context(Client(options.url, options.model, version=options.old))
+        new = stack.enter_context(Client(options.new_url or options.url, options.model, version=options.new))
+        report = None if options.report is None else stack.enter_context(HtmlReport(options.report, options.model))
+        for image in progress:
+            comparison = compare(old, new, image)
+            if report is not None:
+                add_to_report(report, comparison)
+            comparisons.append(without_maps(comparison))
+    if report is not None:
+        console.print(f"Report written to {options.report}", highlight=False)
     return int(not print_comparison(comparisons, options.agreement, options.cosine, console))
 
 
@@ -101,6 +110,9 @@ def argument_parser() -> argparse.ArgumentParser:
     comparison.add_argument("--old", required=True, metavar="VERSION")
     comparison.add_argument("--new", required=True, metavar="VERSION")
     comparison.add_argument("--new-url", type=server_url, help="server of the new version, if it has its own")
+    comparison.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write an HTML file: both maps of each image, differing first"
+    )
     comparison.add_argument(
         "--agreement", type=float, default=0.9, help="minimum share of equal classes (default: %(default)s)"
     )

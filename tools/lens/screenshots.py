@@ -39,11 +39,14 @@ def open_page(browser: Browser, url: str, **context: Any) -> Page:
     return page
 
 
-def explain(page: Page, name: str) -> None:
-    """Explain an example image."""
-    page.set_input_files("#file", EXAMPLES / name)
+def explain(page: Page, *names: str) -> None:
+    """Explain example images; the first one is shown."""
+    page.set_input_files("#file", [EXAMPLES / name for name in names])
     page.wait_for_selector("#classes .class")
     settle(page)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.verdict')].every((each) => /%/.test(each.textContent))"
+    )
 
 
 def settle(page: Page) -> None:
@@ -61,7 +64,7 @@ def save(page: Page, name: str) -> None:
 def take(browser: Browser, url: str) -> None:
     """Take the screenshots of the page."""
     page = open_page(browser, url, **DESKTOP)
-    explain(page, "coffee.jpg")
+    explain(page, "coffee.jpg", "chelsea.jpg", "rocket.jpg")
     page.locator("#compare").click()
     page.get_by_role("radio", name="coffee mug").check()
     page.locator(".stage canvas").nth(1).hover(position={"x": 150, "y": 150})

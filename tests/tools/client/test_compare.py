@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from tools.client.answers import Answer, Explanation, Prediction
 from tools.client.client import Client
-from tools.client.compare import Comparison, compare, cosine, print_comparison
+from tools.client.compare import Comparison, add_to_report, compare, cosine, print_comparison
 from tools.client.endpoint import OptionValue
 from tools.client.errors import ImageRejected
+from tools.client.html_report import HtmlReport
 
 
 class CannedClient(Client):
@@ -103,3 +108,25 @@ def test_close_enough_requires_all_three(min_agreement: float, min_cosine: float
     ]
     console = Console(file=io.StringIO(), width=200)
     assert print_comparison(comparisons, min_agreement, min_cosine, console) is good
+
+
+def test_a_report_has_both_versions(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (4, 4)).save(path)
+    old, new, for_cat = answer("cat", [[1, 0]]), answer("dog", [[0, 1]]), answer("cat", [[0.5, 1]])
+    old, new, for_cat = (
+        replace(each, document={"predictions": [label], "explanations": [label], "version": version})
+        for each, label, version in ((old, "cat", 1), (new, "dog", 2), (for_cat, "cat for new", 2))
+    )
+    with HtmlReport(tmp_path / "report.html", "m") as report:
+        for second in (new, rejected("undecodable_image")):
+            add_to_report(report, compare(CannedClient(old), CannedClient(second, for_cat), path))
+
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (entry,) = re.findall('class="entry">(.*?)</script>', page)
+    shown = json.loads(entry)
+    assert (shown["predictions"], shown["explanations"], shown["version"]) == (["cat"], ["cat"], 1)
+    assert shown["other"] == {"predictions": ["dog"], "explanations": ["cat for new"], "version": 2}
+    assert shown["cosine"] == pytest.approx(5**-0.5)
+    (error,) = re.findall('class="error">(.*?)</script>', page)
+    assert json.loads(error)["message"] == "old version: cat, new version: error undecodable_image"

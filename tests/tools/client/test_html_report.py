@@ -72,24 +72,6 @@ def test_an_interrupted_run_leaves_a_complete_page(tmp_path: Path) -> None:
     assert (tmp_path / "out.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
 
 
-def test_every_module_is_embedded_and_none_is_fetched() -> None:
-    modules = html_report.modules()
-    shared = {"classes", "colormaps", "display", "dom", "figure", "heatmap", "legend", "overlay", "texts"}
-    assert set(modules) == {"report", *shared}
-    imported = {name for source in modules.values() for name in re.findall(r'from "(.*?)"', source)}
-    assert imported == {f"lens/{name}" for name in set(modules) - {"report"}}
-    page = html_report.page("m")
-    assert not re.search(r'(?:src|href)="', page)
-
-
-def test_only_its_own_scripts_run() -> None:
-    page = html_report.page("m")
-    (nonce,) = set(re.findall(r'nonce="(.*?)"', page))
-    assert f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'" in page
-    assert nonce not in html_report.page("m")
-    assert page.index("Content-Security-Policy") < page.index("<script")
-
-
 def test_thumbnails_are_small_and_upright(tmp_path: Path) -> None:
     pixels = np.zeros((1000, 2000, 3), np.uint8)
     pixels[:, :1000] = (255, 0, 0)

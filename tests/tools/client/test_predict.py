@@ -206,7 +206,7 @@ def test_csv_rows(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> Non
     assert predict.main(["in", "--url", server.url, "--csv"]) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     common = {"path": "in/a.jpg", "method": "gradcam", "layer": "layer4.1.conv2", "model": "m", "version": "1.0"}
-    common |= {"weights": "0123456789ab", "error": "", "message": ""}
+    common |= {"weights": "0123456789ab", "error": "", "message": "", "expected": ""}
     nothing = {"evidence": "", "strength": "", "peak_x": "", "peak_y": ""}
     assert rows[0] == common | {
         "index": "281",
