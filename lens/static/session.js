@@ -3,7 +3,6 @@
 import { byId } from "./dom.js";
 import { openImage, forgetImage } from "./images.js";
 import { discardOutdated } from "./models.js";
-import { drain } from "./queue.js";
 import { firstResult, state } from "./state.js";
 import { showStatus } from "./status.js";
 import * as store from "./store.js";
@@ -42,13 +41,12 @@ export function listenToSession() {
   });
 }
 
-/** Load the stored images; those that were not explained are explained now. */
+/** Load the stored images. */
 export async function restoreSession() {
   const known = new Set(state.images.map(({ id }) => id));
   state.images.unshift(...(await store.load()).filter(({ id }) => !known.has(id)));
   discardOutdated();
   render();
-  drain();
 }
 
 /** The image that is so many places from the current one in the strip; undefined: there is none. */
