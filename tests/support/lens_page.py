@@ -54,6 +54,9 @@ class Lens:
             self.errors.append(message.text)
 
     def _requested(self, request: Any) -> None:
+        # The browser fetches the icon when it likes, such as after a change of the address.
+        if request.url.endswith("/icon.svg"):
+            return
         self.urls.append(request.url)
         if "/predictions/" in request.url:
             self.predictions.append(request.url)
