@@ -29,7 +29,7 @@ ENVIRONMENT := $(PYTHON) scripts/environment.py
 TESTED := runtime demo build timm lens gpu dev load manifests
 FULLY_TESTED := $(TESTED) ray browser fuzz
 # Two processes; a lane passes what it selects.
-PYTEST := $(VENV)/python -m pytest --numprocesses 2
+PYTEST := $(VENV)/python -m pytest --numprocesses 2 --max-worker-restart 0
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import openvino
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +18,8 @@ Run = Callable[[Tensor, Tensor], "dict[str, NDArray[np.generic]]"]
 
 def load_onnx(path: Path) -> Run:
     """Load a file into ONNX Runtime."""
+    import onnxruntime  # noqa: PLC0415  in the group `export`; the command's help works without it
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; the default also reports constants that it removes
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
