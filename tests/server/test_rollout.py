@@ -112,9 +112,9 @@ def test_version_is_added_compared_switched_and_removed(
     assert "1.0 → 2.0. Back: scripts/rollout.py switch --model own --to 1.0" in run(
         "switch", "--model", "own", "--to", "2.0"
     )
-    assert probabilities(open_server, "own", image) == new
+    assert probabilities(open_server, "own", image) == after
     run("switch", "--model", "own", "--to", "1.0")
-    assert probabilities(open_server, "own", image) == old
+    assert probabilities(open_server, "own", image) == before
     assert "own has no version 3.0 (versions are 1.0, 2.0)" in run("switch", "--model", "own", "--to", "3.0", status=1)
 
     # A version without workers does not become the default.
@@ -126,7 +126,7 @@ def test_version_is_added_compared_switched_and_removed(
     assert "Cannot remove default version" in run("remove", "--model", "own", "--version", "1.0", status=1)
     run("remove", "--model", "own", "--version", "2.0")
     assert run("versions", "--model", "own") == "own 1.0  own.mar  1 ready  default\n"
-    assert probabilities(open_server, "own", image) == old
+    assert probabilities(open_server, "own", image) == before
 
 
 def test_archives_outside_the_model_store_are_not_registered(open_server: Server, own_archive: Path) -> None:
