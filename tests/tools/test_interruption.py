@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,10 +30,18 @@ def interrupted(*_: object) -> int:
     raise KeyboardInterrupt
 
 
-def terminated(*_: object) -> int:
+# In a process of its own: libraries that other tests import change how a process handles signals.
+TERMINATED = """
+import importlib, os, signal, sys
+
+def terminated(*_):
     os.kill(os.getpid(), signal.SIGTERM)
     signal.pause()
-    return 0
+
+module = importlib.import_module(sys.argv[1])
+setattr(module, sys.argv[2], terminated)
+sys.exit(module.main(sys.argv[3:]))
+"""
 
 
 @pytest.mark.parametrize(
@@ -54,8 +63,18 @@ def test_interrupt(
 
 @pytest.mark.parametrize(
     ("module", "function", "arguments"),
-    [(load_test, "run", ["--url", "http://127.0.0.1:1"]), (reliability, "run_all", [])],
+    [
+        ("tools.load.load_test", "run", ["--url", "http://127.0.0.1:1"]),
+        ("tools.load.reliability", "run_all", []),
+    ],
 )
-def test_termination(module: ModuleType, function: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, function, terminated)
-    assert module.main(arguments) == 130
+def test_termination(module: str, function: str, arguments: list[str]) -> None:
+    completed = subprocess.run(
+        [sys.executable, "-c", TERMINATED, module, function, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert completed.returncode == 130, completed.stderr
