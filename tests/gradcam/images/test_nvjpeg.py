@@ -304,6 +304,7 @@ def test_without_torchcodec_there_is_no_decoder(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    caplog.set_level(logging.INFO)
     assert Decoder.load(SETTINGS, torch.device("cpu")) is None
     assert "JPEGs are decoded on the CPU" in caplog.text
     assert "pip install torchcodec" in caplog.text
@@ -325,6 +326,7 @@ def test_decoder_that_swaps_color_channels_is_not_used(
     def swapped(files: list[bytes], **options: Any) -> list[Tensor]:
         return [pixels.flip(0) for pixels in decoder.decode_jpeg(files, **options)]
 
+    caplog.set_level(logging.INFO)
     assert loaded(monkeypatch, swapped) is None
     assert "nvJPEG differs from Pillow by" in caplog.text
 
