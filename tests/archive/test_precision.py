@@ -28,8 +28,8 @@ from tests.support.own_network import OwnNetwork
 from tools.archive import command, precision, quantization
 from tools.archive.configuration import configured, parse
 
-# Quantization takes seconds.
-pytestmark = pytest.mark.slow
+# NNCF leaves a process in which signals end it, so these tests must not share one with tests of signals.
+pytestmark = pytest.mark.full
 
 SIZE = (64, 64)
 LAYER = "conv5.0"

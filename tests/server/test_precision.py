@@ -20,6 +20,9 @@ from tools.archive.build import Build
 from tools.server.port_check import free_port
 from tools.server.server import Server
 
+# NNCF leaves a process in which signals end it, so these tests must not share one with tests of signals.
+pytestmark = pytest.mark.full
+
 LAYER = "conv5.0"
 
 
