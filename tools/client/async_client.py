@@ -18,15 +18,13 @@ from tools.client.answers import Answer
 from tools.client.endpoint import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    DEFAULT_MODEL,
     Endpoint,
     OptionValue,
     image_file,
     options_form,
 )
 from tools.client.errors import ImageError, ServerUnavailable
-from tools.ports import INFERENCE_URL
-from tools.sessions import BACKOFF_SECONDS, MAX_CONNECTIONS, TEMPORARY_STATUSES
+from tools.sessions import BACKOFF_SECONDS, TEMPORARY_STATUSES
 
 
 class AsyncClient(Endpoint):
@@ -36,28 +34,10 @@ class AsyncClient(Endpoint):
     repeated as by `Client`. Close the client, or use it as an asynchronous context manager.
     """
 
-    def __init__(
-        self,
-        url: str = INFERENCE_URL,
-        model: str = DEFAULT_MODEL,
-        *,
-        version: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        """Describe a client; it connects with the first request.
-
-        Args:
-            url: root of the inference API, which may have a path, as behind a proxy.
-            model: name of the model.
-            version: of the model; None: the server's default version.
-            headers: sent with every request, such as `{"Authorization": "Bearer …"}`.
-            connections: how many requests are under way at most.
-        """
-        super().__init__(url, model, version=version)
+    def _open(self, headers: Mapping[str, str], connections: int) -> None:
         self._free = asyncio.Semaphore(connections)
         self._http = httpx.AsyncClient(
-            headers={"Accept": "application/json", **(headers or {})},
+            headers={"Accept": "application/json", **headers},
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=connections),
             trust_env=not self.is_loopback,

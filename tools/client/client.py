@@ -20,15 +20,13 @@ from tools.client.answers import Answer
 from tools.client.endpoint import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    DEFAULT_MODEL,
     Endpoint,
     OptionValue,
     image_file,
     options_form,
 )
 from tools.client.errors import ImageError, ServerUnavailable
-from tools.ports import INFERENCE_URL
-from tools.sessions import MAX_CONNECTIONS, open_session
+from tools.sessions import open_session
 
 
 class Client(Endpoint):
@@ -38,27 +36,9 @@ class Client(Endpoint):
     several threads may use one client. Close it, or use it as a context manager.
     """
 
-    def __init__(
-        self,
-        url: str = INFERENCE_URL,
-        model: str = DEFAULT_MODEL,
-        *,
-        version: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        """Describe a client; it connects with the first request.
-
-        Args:
-            url: root of the inference API, which may have a path, as behind a proxy.
-            model: name of the model.
-            version: of the model; None: the server's default version.
-            headers: sent with every request, such as `{"Authorization": "Bearer …"}`.
-            connections: how many to keep open at most.
-        """
-        super().__init__(url, model, version=version)
-        self._session = open_session(url, connections)
-        self._session.headers.update(headers or {})
+    def _open(self, headers: Mapping[str, str], connections: int) -> None:
+        self._session = open_session(self.url, connections)
+        self._session.headers.update(headers)
 
     def __enter__(self) -> Client:
         """Return the client itself."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from tools.client.answers import Answer, HttpResponse, invalid_response, parse_answer, response_error
 from tools.client.errors import ModelNotFound
 from tools.ports import INFERENCE_URL
-from tools.sessions import LOOPBACK
+from tools.sessions import LOOPBACK, MAX_CONNECTIONS
 
 DEFAULT_MODEL = "resnet18"
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 120
@@ -17,8 +18,8 @@ NOT_FOUND = 404
 OptionValue = str | int | float | bool | Sequence[int | str] | None
 
 
-class Endpoint:
-    """A model on a server.
+class Endpoint(ABC):
+    """A model on a server; subclasses send requests to it.
 
     Attributes:
         url: root of the server's inference API.
@@ -26,17 +27,32 @@ class Endpoint:
         version: of the model; None: the server's default version.
     """
 
-    def __init__(self, url: str = INFERENCE_URL, model: str = DEFAULT_MODEL, *, version: str | None = None) -> None:
-        """Describe an endpoint.
+    def __init__(
+        self,
+        url: str = INFERENCE_URL,
+        model: str = DEFAULT_MODEL,
+        *,
+        version: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """Describe a client; it connects with the first request.
 
         Args:
             url: root of the inference API, which may have a path, as behind a proxy.
             model: name of the model.
             version: of the model; None: the server's default version.
+            headers: sent with every request, such as `{"Authorization": "Bearer …"}`.
+            connections: how many to keep open at most.
         """
         self.url = url.rstrip("/")
         self.model = model
         self.version = version
+        self._open(headers or {}, connections)
+
+    @abstractmethod
+    def _open(self, headers: Mapping[str, str], connections: int) -> None:
+        """Prepare the connections, which send the headers with every request."""
 
     @property
     def endpoint(self) -> str:
