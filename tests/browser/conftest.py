@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.support.lens_page import Lens
+from tests.support.lens_page import EXAMPLES, Lens
 from tools.archive import build as build_mar
 from tools.archive.build import Build
 from tools.lens import runner as open_lens
@@ -41,6 +42,14 @@ def skip_reason(requested: bool) -> str | None:
     if importlib.util.find_spec("playwright") is None or CHROMIUM is None:
         return "Playwright or Chromium is missing; `make lens-test` installs them"
     return None
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    """A lossless image, so that browser and server decode the same pixels."""
+    path = tmp_path / "chelsea.png"
+    Image.open(EXAMPLES / "chelsea.jpg").save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.browser.test_accessibility import violations_on
 from tests.support.encoding import Pixels, decoded
@@ -16,14 +15,6 @@ from tests.support.lens_page import EXAMPLES, Lens, difference
 
 CHELSEA = EXAMPLES / "chelsea.jpg"
 ORANGE, BLUE = np.array([230, 120, 0]), np.array([0, 90, 200])
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    """A lossless image, so that browser and server decode the same pixels."""
-    path = tmp_path / "chelsea.png"
-    Image.open(CHELSEA).save(path)
-    return path
 
 
 def significant(value: float) -> str:

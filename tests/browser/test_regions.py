@@ -21,14 +21,6 @@ MAX_DIFFERENCE = 2
 Open = Callable[..., Lens]
 
 
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    """A lossless image, so that browser and server decode the same pixels."""
-    path = tmp_path / "chelsea.png"
-    Image.open(CHELSEA).save(path)
-    return path
-
-
 def contrast(lens: Lens, index: int | str) -> None:
     lens.page.select_option("#versus", str(index))
     lens.settle()

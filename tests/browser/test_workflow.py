@@ -25,14 +25,6 @@ MAX_DIFFERENCE = 2
 Open = Callable[..., Lens]
 
 
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    """A lossless image, so that browser and server decode the same pixels."""
-    path = tmp_path / "chelsea.png"
-    Image.open(CHELSEA).save(path)
-    return path
-
-
 def percentage(probability: float) -> str:
     return "< 0.1%" if probability < 0.001 else f"{100 * probability:.1f}%"
 
